@@ -1,0 +1,236 @@
+"""Capture: TorchDynamo traces the code, AOTAutograd makes the ATen graph, forward or forward and backward.
+
+One way in for `tp.plan`, `tp.compile` and `torch.compile(backend="torchplace")`: a `Capturer` is a Dynamo backend.
+It hands every graph that Dynamo finds to a callback, which returns what runs the graph's parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from torchplace.compiler import dynamo
+from torchplace.compiler.dynamo import Runner
+from torchplace.compiler.from_fx import FxReader, InputName
+from torchplace.compiler.graph import Graph, Output, Value
+from torchplace.compiler.homes import home_of
+from torchplace.compiler.passes.phases import assign_phases
+
+_STEP = re.compile(r"\['([^']+)'\]|\.(\w+)|\[(\d+)\]")
+_STARRED = re.compile(r"^L\['args'\]\[(\d+)\]|^L\['kwargs'\]\['(\w+)'\]")
+_CONTAINERS = frozenset({"_modules", "_parameters", "_buffers"})
+
+
+@dataclass(eq=False)
+class Captured:
+    """One graph that Dynamo found.
+
+    Attributes:
+        graph: the whole, forward and (when training) backward: what is placed.
+        parts: what runs: the forward graph alone, or the forward and the backward graph. Ops have the names that
+            they have in `graph`; values saved between the parts too.
+        state: the parameters and buffers among the inputs, by value name.
+    """
+
+    graph: Graph
+    parts: tuple[Graph, ...]
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def training(self) -> bool:
+        """Whether it was captured with its backward."""
+        return len(self.parts) == 2
+
+
+Handler = Callable[[Captured], Sequence[Runner]]
+"""Places a captured graph; returns a runner for each of its parts."""
+
+
+class Capturer:
+    """A Dynamo backend that captures and hands over."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        name: str = "graph",
+        names: Callable[[], Mapping[int, str]] = dict,
+        dry: bool = False,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """Hand graphs to `handler`.
+
+        Args:
+            handler: is called for each graph, and returns what runs its parts.
+            name: of the model.
+            names: gives, at each capture, id of a parameter or buffer -> its full name, where the model is known.
+            dry: run nothing: calls return tensors on the meta device, of the right types.
+            arguments: names of the call's positional arguments, for a module's inputs to be called by.
+        """
+        self.handler, self.name, self.names, self.dry = handler, name, names, dry
+        self.arguments = arguments
+
+    def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
+        """Capture one graph of Dynamo's and return what runs it."""
+        session = _Session(self, module, inputs)
+        runner = session.compile()
+        session.forget_inputs()
+        return session.hand_out_shapes if self.dry else runner
+
+
+class _Session:
+    """The capture of one graph: holds what the callbacks of AOTAutograd share."""
+
+    def __init__(self, capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
+        self.capturer, self.module, self.inputs = capturer, module, inputs
+        placeholders = module.graph.find_nodes(op="placeholder")
+        self.sources = [dynamo.source_of(p) for p in placeholders]
+        self.runners: Sequence[Runner] = ()
+        self.names = capturer.names()
+        self.home = _home(inputs)
+
+    def compile(self) -> Callable[..., Any]:
+        return dynamo.compile_with_aot(
+            self.module,
+            self.inputs,
+            partition=self._partition,
+            forward=lambda _: self.runners[0],
+            backward=lambda _: self.runners[1],
+            inference=self._inference,
+        )
+
+    def forget_inputs(self) -> None:
+        """Hold the caller's tensors no longer: AOTAutograd keeps our callbacks for as long as the graph lives."""
+        self.inputs, self.by_name = (), {}
+
+    def hand_out_shapes(self, *args: Any) -> list[Any]:
+        """What a dry call returns: tensors that take no memory, of the types that the graph's outputs have."""
+        results = [n.meta.get("example_value") if isinstance(n, fx.Node) else n for n in _returned(self.module)]
+        return [_on_meta(r) for r in results]
+
+    def _inference(self, module: fx.GraphModule) -> Runner:
+        reader = self._reader(module)
+        graph = reader.read(self._names(module))
+        assign_phases(graph)
+        self._hand_over(graph, (graph,))
+        return self.runners[0]
+
+    def _partition(self, joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
+        reader = self._reader(joint)
+        graph = reader.read(self._names(joint))
+        self._label_outputs(graph, joint, forward_outputs)
+        assign_phases(graph)
+        forward, backward = dynamo.split_joint(joint, inputs, forward_outputs)
+        names = {n.name: v for n, v in reader.values.items() if isinstance(v, Value)}
+        parts = self._part(forward, names, graph), self._part(backward, names, graph)
+        parts[0].outputs[forward_outputs:] = [replace(o, kind="saved") for o in parts[0].outputs[forward_outputs:]]
+        parts[1].outputs = [
+            replace(o, kind="gradient", path=g.path)
+            for o, g in zip(parts[1].outputs, graph.outputs[forward_outputs:], strict=True)
+        ]
+        self._hand_over(graph, parts)
+        return forward, backward
+
+    def _part(self, module: fx.GraphModule, names: Mapping[str, Value], whole: Graph) -> Graph:
+        """Convert one part of the joint graph, its inputs called as the joint graph calls the same values."""
+        inputs = []
+        for node in module.graph.find_nodes(op="placeholder"):
+            value = names.get(node.name)
+            name = node.name if value is None else value.name
+            kind = None if value is None else value.kind
+            inputs.append(InputName(name, kind or "saved", "" if value is None else value.path))
+        graph = self._reader(module).read(inputs)
+        phases = {op.name: op.phase for op in whole.ops}
+        for op in graph.ops:
+            op.phase = phases.get(op.name, "forward" if module is not None else op.phase)
+        return graph
+
+    def _hand_over(self, graph: Graph, parts: tuple[Graph, ...]) -> None:
+        state = {
+            v.name: tensor
+            for v, tensor in zip(graph.inputs, self._tensors(graph), strict=True)
+            if v.kind in ("parameter", "buffer") and tensor is not None
+        }
+        self.runners = self.capturer.handler(Captured(graph, parts, state))
+
+    def _tensors(self, graph: Graph) -> list[Any]:
+        return [self.by_name.get(v.name) for v in graph.inputs]
+
+    def _reader(self, module: fx.GraphModule) -> FxReader:
+        return FxReader(module, self.capturer.name, self.home)
+
+    def _names(self, module: fx.GraphModule) -> list[InputName]:
+        """Name the placeholders: parameters and buffers by their path, inputs by the user's name."""
+        taken = {node.name for node in module.graph.nodes}
+        self.by_name: dict[str, Any] = {}
+        named = []
+        for node in module.graph.find_nodes(op="placeholder"):
+            index = dynamo.input_index(node)
+            name = InputName(node.name, "tangent") if index is None else self._name(index)
+            if index is not None:
+                while name.name in taken:
+                    name = replace(name, name=name.name + "_")
+                self.by_name[name.name] = self.inputs[index]
+            taken.add(name.name)
+            named.append(name)
+        return named
+
+    def _name(self, index: int) -> InputName:
+        tensor, source = self.inputs[index], self.sources[index]
+        path = self.names.get(id(tensor)) or _path(source)
+        if isinstance(tensor, torch.nn.Parameter):
+            return InputName(path, "parameter", path)
+        if id(tensor) in self.names or "_buffers" in source:
+            return InputName(path, "buffer", path)
+        called = _STARRED.sub(self._argument, source)
+        return InputName(re.sub(r"\W+", "_", _path(called)).strip("_") or f"input_{index}", "input")
+
+    def _argument(self, match: re.Match[str]) -> str:
+        """The user's name for an argument that a module's call takes as one of `*args` or `**kwargs`."""
+        position, keyword = match.groups()
+        known = self.capturer.arguments
+        name = keyword or (known[int(position)] if int(position) < len(known) else f"args_{position}")
+        return f"L['{name}']"
+
+    def _label_outputs(self, graph: Graph, joint: fx.GraphModule, forward_outputs: int) -> None:
+        """Say of every output behind the forward ones which input's gradient it is."""
+        node = joint.graph.output_node()
+        descriptions = node.meta.get("desc") or []
+        paths: dict[int, str] = {}
+        for i, description in enumerate(descriptions):
+            if (index := dynamo.gradient_index(description)) is not None:
+                name = self._name(index)
+                paths[i] = name.path or name.name
+        for i in range(forward_outputs, len(graph.outputs)):
+            graph.outputs[i] = Output(graph.outputs[i].value, "gradient", paths.get(i, ""))
+
+
+def _home(inputs: Sequence[Any]) -> torch.device:
+    """Where eager would run the graph: the first device among its tensors that is no CPU, else the CPU."""
+    devices = [home_of(t) for t in inputs if isinstance(t, torch.Tensor)]
+    return next((d for d in devices if d.type != "cpu"), devices[0] if devices else torch.device("cpu"))
+
+
+def _path(source: str) -> str:
+    """The dotted path that a Dynamo source spells, without the root: `transformer.wte.weight`."""
+    steps = [next(filter(None, m)) for m in _STEP.findall(source)]
+    return ".".join(s for s in steps if s not in _CONTAINERS and s != "self") or source
+
+
+def _returned(module: fx.GraphModule) -> Sequence[Any]:
+    results = module.graph.output_node().args[0]
+    return results if isinstance(results, (tuple, list)) else (results,)
+
+
+def _on_meta(value: Any) -> Any:
+    if isinstance(value, torch.SymInt):
+        return value.node.hint
+    if not isinstance(value, torch.Tensor):
+        return value
+    sizes, strides = ([int(_on_meta(n)) for n in numbers] for numbers in (value.size(), value.stride()))
+    there = torch.empty_strided(sizes, strides, dtype=value.dtype, device="meta")
+    return there.requires_grad_(value.requires_grad) if value.is_floating_point() else there

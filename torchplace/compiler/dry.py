@@ -1,0 +1,132 @@
+"""Dry capture: a call is captured without running it, on a model that is here or only on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from torchplace.compiler import dynamo
+from torchplace.compiler.capture import Captured, Capturer
+from torchplace.compiler.homes import meta_counts_as
+from torchplace.errors import CaptureError, TorchplaceError
+
+
+def capture_dry(
+    target: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+) -> list[Captured]:
+    """Capture a call as if it were made, and run nothing: all tensors of it stand on the meta device meanwhile.
+
+    Args:
+        target: a module or a function of tensors.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        training: capture the backward too.
+        fullgraph: a graph break is an error.
+        dynamic: dynamic shapes, as `torch.compile` takes it.
+
+    Returns:
+        The graphs, in the order in which the call reaches them.
+
+    Raises:
+        CaptureError: the call cannot be captured, or (after a graph break) depends on values, which a dry
+            capture does not have.
+    """
+    found: list[Captured] = []
+
+    def keep(captured: Captured) -> Sequence[dynamo.Runner]:
+        found.append(captured)
+        return [_never_run] * len(captured.parts)
+
+    home = _home(target, args, kwargs)
+    name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", "function")
+    with meta_counts_as(home), _on_meta(target) as names, torch.set_grad_enabled(training):
+        compiled = dynamo.compile_function(
+            _plain_call(target),
+            Capturer(keep, name, lambda: names, True, _argument_names(target)),
+            fullgraph=fullgraph,
+            dynamic=dynamic,
+        )
+        meta_args, meta_kwargs = pytree.tree_map_only(torch.Tensor, _to_meta, (tuple(args), dict(kwargs)))
+        _call(compiled, meta_args, meta_kwargs, name, found)
+    if not found:
+        raise CaptureError(f"capturing {name!r} found no op on tensors: nothing to place")
+    return found
+
+
+def _plain_call(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What Dynamo compiles when the target is called: a module's own call, whether it is compiled or not."""
+    return dynamo.call_of(target) if isinstance(target, nn.Module) else target
+
+
+def _argument_names(target: Callable[..., Any]) -> tuple[str, ...]:
+    return dynamo.argument_names(target) if isinstance(target, nn.Module) else ()
+
+
+def _call(compiled: Callable[..., Any], args: Any, kwargs: Any, name: str, found: Sequence[Captured]) -> None:
+    try:
+        compiled(*args, **kwargs)
+    except TorchplaceError:
+        raise
+    except Exception as error:
+        after = f" after {len(found)} graph(s)" if found else ""
+        raise CaptureError(
+            f"cannot capture {name!r} without running it{after}: {type(error).__name__}: {error}; "
+            "compile it with tp.compile and call it, then read tp.plans(model)"
+        ) from error
+
+
+def _never_run(args: list[Any]) -> Sequence[Any]:
+    raise CaptureError("a dry capture runs nothing")
+
+
+def _home(target: object, args: object, kwargs: object) -> torch.device:
+    """Where eager would run the call: the first real device among parameters and inputs; the CPU if all are meta."""
+    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    if isinstance(target, nn.Module):
+        tensors = [*target.parameters(), *target.buffers(), *tensors]
+    return next((t.device for t in tensors if t.device.type != "meta"), torch.device("cpu"))
+
+
+def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same type that takes no memory; a parameter becomes a parameter."""
+    if tensor.device.type == "meta":
+        return tensor
+    with torch.no_grad():
+        there = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(there, tensor.requires_grad)
+    return there.requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _on_meta(target: object) -> Iterator[dict[int, str]]:
+    """Within, a module's parameters and buffers stand on the meta device; gives their names by id."""
+    if not isinstance(target, nn.Module):
+        yield {}
+        return
+    stood: list[tuple[dict[str, Any], str, Any]] = []
+    copies: dict[int, torch.Tensor] = {}  # tied ones stay tied
+    try:
+        for module in target.modules():
+            tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for held in tables:
+                for name, tensor in list(held.items()):
+                    if tensor is not None:
+                        stood.append((held, name, tensor))
+                        held[name] = copies.setdefault(id(tensor), _to_meta(tensor))
+        named = (target.named_buffers(), target.named_parameters())
+        yield {id(t): name for pairs in named for name, t in pairs}
+    finally:
+        for held, name, tensor in stood:
+            held[name] = tensor

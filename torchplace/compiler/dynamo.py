@@ -1,0 +1,167 @@
+"""TorchDynamo and AOTAutograd, wrapped: the one module that calls their private parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import torch
+from torch import fx
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.exc import TorchDynamoException
+from torch._functorch import config as functorch_config
+from torch._functorch.partitioners import default_partition
+
+from torchplace.errors import CaptureError, TorchplaceError
+
+_serial = count()
+
+Runner = Callable[[list[Any]], Sequence[Any]]
+"""Runs a part of a captured graph: takes its inputs in a list that it may empty, returns its outputs."""
+
+
+def source_of(placeholder: fx.Node) -> str:
+    """Where a graph input came from, as Python: `L['self']._modules['lm_head']._parameters['weight']`."""
+    source = getattr(placeholder, "_dynamo_source", None)
+    name = getattr(source, "name", "")
+    return str(name() if callable(name) else name) or str(placeholder.target)
+
+
+def input_index(placeholder: fx.Node) -> int | None:
+    """Which input of Dynamo's graph an AOTAutograd placeholder is; None when it is none of them (a tangent...)."""
+    index = getattr(placeholder.meta.get("desc"), "idx", None)
+    is_plain = type(placeholder.meta.get("desc")).__name__ == "PlainAOTInput"
+    return index if is_plain else None
+
+
+def gradient_index(description: object) -> int | None:
+    """For an output of a joint graph that is a gradient: the input of Dynamo's graph that it belongs to."""
+    if type(description).__name__ != "GradAOTOutput":
+        return None
+    return getattr(getattr(description, "grad_of", None), "idx", None)
+
+
+def compile_with_aot(
+    module: fx.GraphModule,
+    inputs: Sequence[Any],
+    *,
+    partition: Callable[[fx.GraphModule, Sequence[Any], int], tuple[fx.GraphModule, fx.GraphModule]],
+    forward: Callable[[fx.GraphModule], Runner],
+    backward: Callable[[fx.GraphModule], Runner],
+    inference: Callable[[fx.GraphModule], Runner],
+) -> Callable[..., Any]:
+    """Run AOTAutograd on what Dynamo captured.
+
+    Args:
+        module: Dynamo's graph.
+        inputs: its example inputs.
+        partition: is given the joint graph, its inputs and the number of forward outputs; returns the two parts.
+        forward: makes the runner of the forward part.
+        backward: makes the runner of the backward part.
+        inference: makes the runner of a graph that needs no backward.
+
+    Returns:
+        What Dynamo calls in place of its graph; ordinary autograd works through it.
+    """
+
+    def split(joint: fx.GraphModule, joint_inputs: Any, *, num_fwd_outputs: int, **_: Any) -> Any:
+        return partition(joint, joint_inputs, num_fwd_outputs)
+
+    def boxed(make: Callable[[fx.GraphModule], Runner]) -> Callable[[fx.GraphModule, Any], Runner]:
+        def compiler(part: fx.GraphModule, _: Any) -> Runner:
+            runner = make(part)
+            runner._boxed_call = True  # type: ignore[attr-defined]  # AOTAutograd's word for "may empty the list"
+            return runner
+
+        return compiler
+
+    backend = aot_autograd(
+        fw_compiler=boxed(forward),
+        bw_compiler=boxed(backward),
+        inference_compiler=boxed(inference),
+        partition_fn=split,
+        keep_inference_input_mutations=True,
+    )
+    # Donated buffers would make `retain_graph=True` an error.
+    with functorch_config.patch(donated_buffer=False):
+        return backend(module, inputs)
+
+
+def split_joint(joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
+    """Split a joint graph as eager would: forward keeps what backward needs; checkpointing marks are honoured."""
+    return default_partition(joint, inputs, num_fwd_outputs=forward_outputs)
+
+
+@contextmanager
+def below_autograd() -> Iterator[None]:
+    """Within, ops skip autograd and the bookkeeping of views (the graph has both worked out already)."""
+    with torch._C._AutoDispatchBelowAutograd():
+        yield
+
+
+def direct_call(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What an operator's `__call__` forwards to: saves a Python frame for every op that runs."""
+    return getattr(target, "_op", target) if isinstance(target, torch._ops.OpOverload) else target
+
+
+def dispatch_modes_active() -> bool:
+    """Whether a dispatch mode (fake tensors, a profiler of ops...) watches this thread: its ops must stay in it."""
+    return bool(torch._C._len_torch_dispatch_stack())
+
+
+def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
+    """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
+    module._compiled_call_impl = compile_function(call_of(module), backend, **options)
+
+
+def argument_names(module: torch.nn.Module) -> tuple[str, ...]:
+    """Names of the positional arguments that a module's `forward` takes."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # a forward that is no Python function
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+
+
+def call_of(module: torch.nn.Module) -> Callable[..., Any]:
+    """A module's own call, hooks included, in a frame that Dynamo captures.
+
+    `nn.Module.compile()` hands Dynamo the method itself, which lies in a file that Dynamo skips: then only frames of
+    user code below it are captured, and a `Sequential` or a single layer not at all.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return module._call_impl(*args, **kwargs)
+
+    # Dynamo remembers by a code's name which sizes have changed, and makes those dynamic: each module needs its own.
+    name = f"call_{next(_serial)}"
+    call.__code__ = call.__code__.replace(co_name=name, co_qualname=name)
+    return call
+
+
+def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`."""
+    compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
+    name = getattr(backend, "name", "")
+
+    def placed(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return compiled(*args, **kwargs)
+        except TorchDynamoException as error:
+            inner = getattr(error, "inner_exception", None)
+            if isinstance(inner, TorchplaceError):
+                raise inner from None
+            raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
+
+    return placed
+
+
+def explain(error: Exception) -> str:
+    """The first line of what Dynamo says of a failed capture, with the user's line if it names one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = [line for line in lines if line.startswith("File ")]
+    cause = lines[0] if lines else type(error).__name__
+    return f"{cause} ({where[-1]})" if where else cause

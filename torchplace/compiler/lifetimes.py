@@ -1,0 +1,152 @@
+"""How long values live: where a program frees them, and how many bytes are live at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torchplace.compiler.graph import Op
+from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
+from torchplace.compiler.program import Program
+
+Instance = tuple[str, int]
+"""A value of a micro-batch."""
+
+
+def uses(instruction: Instruction) -> tuple[Instance, ...]:
+    """What an instruction needs to be on its device."""
+    k = instruction.microbatch
+    match instruction:
+        case Run():
+            return tuple((v, k) for v in instruction.inputs)
+        case Update():
+            return ((instruction.state, k), (instruction.value, k))
+        case Send() | Accumulate() | Reduce() | Free():
+            return ((instruction.value, k),)
+        case Recv():
+            return ()
+
+
+def makes(instruction: Instruction) -> tuple[Instance, ...]:
+    """What is on its device after an instruction that was not there before."""
+    k = instruction.microbatch
+    match instruction:
+        case Run():
+            return tuple((v, k) for v in instruction.outputs)
+        case Recv():
+            return ((instruction.value, k),)
+        case Accumulate():
+            return ((instruction.into, 0),)
+        case _:
+            return ()
+
+
+def kept(program: Program, device: str) -> set[Instance]:
+    """What a device still holds when the program ends: state that lives there, and outputs that end there."""
+    state = {(n, 0) for n, e in program.inputs.items() if e.resident and e.device == device}
+    return state | {(e.value, 0) for e in program.outputs if e.value is not None and e.device == device}
+
+
+def insert_frees(program: Program) -> None:
+    """Free every value behind its last use on each device, in place. Cost: linear."""
+    for device, instructions in program.instructions.items():
+        keep = kept(program, device)
+        last = {(n, 0): -1 for n, e in program.inputs.items() if e.device == device}
+        for i, instruction in enumerate(instructions):
+            for instance in (*uses(instruction), *makes(instruction)):
+                last[instance] = i
+        ends: dict[int, list[Instruction]] = {}
+        for (value, k), i in last.items():
+            if (value, k) not in keep:
+                ends.setdefault(i, []).append(Free(value, k))
+        program.instructions[device] = ends.get(-1, []) + [
+            step for i, instruction in enumerate(instructions) for step in (instruction, *ends.get(i, ()))
+        ]
+
+
+def segment_peak(ops: Sequence[Op], given: set[str], roots: Mapping[str, str]) -> int:
+    """Bytes that ops need at most while they run in order, beyond what was there before.
+
+    Args:
+        ops: of one segment.
+        given: names of the values that outlive the segment.
+        roots: value name -> the value whose memory it uses.
+    """
+    own = {v.name: v.nbytes for op in ops for v in op.outputs if roots[v.name] == v.name}
+    last: dict[str, int] = {}
+    for i, op in enumerate(ops):
+        for value in (*op.inputs, *op.outputs):
+            last[roots[value.name]] = i
+    for name in given:
+        last[roots[name]] = len(ops)
+    ending: dict[int, list[str]] = {}
+    for name, i in last.items():
+        ending.setdefault(i, []).append(name)
+    live = peak = 0
+    for i, op in enumerate(ops):
+        live += sum(own.get(v.name, 0) for v in op.outputs)
+        peak = max(peak, live)
+        live -= sum(own.get(name, 0) for name in ending.get(i, ()))
+    return peak
+
+
+class Ledger:
+    """Live bytes of one device while a program's instructions are walked, storages counted once."""
+
+    def __init__(self, program: Program, device: str) -> None:
+        """Start with the inputs that are on `device` at the start."""
+        self.program, self.device = program, device
+        self.live = self.peak = 0
+        self._storage: dict[Instance, Instance] = {}
+        self._holders: dict[Instance, int] = {}
+        for name, entry in program.inputs.items():
+            if entry.device == device:
+                self._hold((name, 0), (name, 0))
+        self.peak = self.live
+
+    def step(self, instruction: Instruction) -> int:
+        """Account for one instruction; returns the bytes that were live at most during it."""
+        high = self.live
+        if isinstance(instruction, Run):
+            high += self.program.segments[instruction.segment].peak
+        for instance in makes(instruction):
+            self._hold(instance, self._root(instance, instruction))
+        if isinstance(instruction, Free):
+            self._drop((instruction.value, instruction.microbatch))
+        high = max(high, self.live)
+        self.peak = max(self.peak, high)
+        return high
+
+    def _root(self, instance: Instance, instruction: Instruction) -> Instance:
+        slot = self.program.values.get(instance[0])
+        if slot is None or slot.base is None or not isinstance(instruction, Run):
+            return instance
+        return (slot.base, instance[1]) if (slot.base, 0) not in self._storage else (slot.base, 0)
+
+    def _hold(self, instance: Instance, root: Instance) -> None:
+        if instance in self._storage:
+            return
+        self._storage[instance] = root
+        self._holders[root] = self._holders.get(root, 0) + 1
+        if self._holders[root] == 1:
+            self.live += self._bytes(root)
+
+    def _drop(self, instance: Instance) -> None:
+        root = self._storage.pop(instance, None)
+        if root is not None:
+            self._holders[root] -= 1
+            self.live -= self._bytes(root) if self._holders[root] == 0 else 0
+
+    def _bytes(self, root: Instance) -> int:
+        slot = self.program.values.get(root[0])
+        return 0 if slot is None else slot.nbytes
+
+
+def peak_memory(program: Program) -> dict[str, int]:
+    """Device -> bytes that are live on it at most. Cost: linear in the instructions."""
+    peaks = {}
+    for device in program.devices:
+        ledger = Ledger(program, device)
+        for instruction in program.instructions.get(device, ()):
+            ledger.step(instruction)
+        peaks[device] = ledger.peak
+    return peaks

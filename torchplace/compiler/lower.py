@@ -1,0 +1,221 @@
+"""Graph + placement -> Program: transfers inserted, ops joined to segments, values freed after their last use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+from torchplace.compiler.graph import STATE, Graph, Op, Output, Value
+from torchplace.compiler.instructions import Free, Instruction, Recv, Run, Send, Update
+from torchplace.compiler.lifetimes import insert_frees, segment_peak
+from torchplace.compiler.order import Delay, Duration, list_schedule, no_delay, unit_duration
+from torchplace.compiler.program import Entry, Exit, Program, Segment, Slot
+from torchplace.errors import ProgramError
+
+_COPY = "aten.copy_.default"
+
+
+def lower(
+    graph: Graph,
+    placement: Mapping[str, str],
+    devices: tuple[str, ...],
+    owners: Mapping[str, str] | None = None,
+    duration: Duration = unit_duration,
+    delay: Delay = no_delay,
+) -> Program:
+    """Lower a graph for a placement.
+
+    All devices' lists are cuts through one global order of events, in which a transfer stands once: so no program
+    made here can deadlock, even where a send waits for its receive. A value is sent once to each device that uses
+    it, when it is needed there, and the sender's segment ends only then: segments are as large as the order allows.
+
+    Args:
+        graph: the ops.
+        placement: op name -> device name, for every op.
+        devices: all devices of the program, in the topology's order.
+        owners: input name -> device on which it starts; where it says nothing, the first user's. A parameter's
+            gradient ends on its owner too.
+        duration: seconds of an op on a device, for the order.
+        delay: seconds of a transfer, for the order.
+
+    Returns:
+        The program; `verify` finds no fault in it.
+
+    Raises:
+        ProgramError: an op has no device, or one that is not among `devices`.
+
+    Cost: O(E log V).
+    """
+    missing = [op.name for op in graph.ops if placement.get(op.name) not in devices]
+    if missing:
+        name = missing[0]
+        raise ProgramError(f"op {name!r} is placed on {placement.get(name)!r}; expected one of {list(devices)}")
+    return _Lowering(graph, placement, devices, dict(owners or {}), duration, delay).run()
+
+
+def entry_devices(
+    graph: Graph, placement: Mapping[str, str], owners: Mapping[str, str], default: str
+) -> dict[str, str]:
+    """Input name -> device on which it starts: its owner, or else the device of the first op that uses it."""
+    entry = {v.name: owners[v.name] for v in graph.inputs if v.name in owners}
+    for op in graph.ops:
+        for value in op.inputs:
+            if value.producer is None:
+                entry.setdefault(value.name, placement[op.name])
+    return {v.name: entry.get(v.name, default) for v in graph.inputs}
+
+
+class _Lowering:
+    """The state of one lowering: what each device's list and open segment hold."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        placement: Mapping[str, str],
+        devices: tuple[str, ...],
+        owners: Mapping[str, str],
+        duration: Duration,
+        delay: Delay,
+    ) -> None:
+        self.graph, self.devices, self.duration, self.delay = graph, devices, duration, delay
+        self.owners = owners
+        self.entry = entry_devices(graph, placement, owners, devices[0])
+        # State is written where it lives, wherever a solver would have put the op that writes it.
+        self.placement = {op.name: self._owner_of(op) or placement[op.name] for op in graph.ops}
+        self.where = dict(self.entry)
+        self.where.update((v.name, self.placement[op.name]) for op in graph.ops for v in op.outputs)
+        self.lists: dict[str, list[Instruction]] = {d: [] for d in devices}
+        self.open: dict[str, dict[Op, None]] = {d: {} for d in devices}
+        self.received: dict[str, set[str]] = {d: set() for d in devices}
+        self.segments: dict[str, Segment] = {}
+        self.wanted = self._values_wanted_outside()
+        self.roots = self._local_roots()
+
+    def _owner_of(self, op: Op) -> str | None:
+        return self.entry[op.mutates[0]] if op.mutates else None
+
+    def run(self) -> Program:
+        for kind, what in self._events():
+            if kind == 0:
+                self._append(what)  # type: ignore[arg-type]
+            else:
+                self._transfer(*what)  # type: ignore[misc]
+        for device in self.devices:
+            self._close(device)
+        program = Program(self.graph.name, self.devices, segments=self.segments, instructions=self.lists)
+        program.inputs = {v.name: Entry(self.entry[v.name], v.kind in STATE) for v in self.graph.inputs}
+        program.outputs = tuple(
+            Exit(o.value.name, self._end(o)) if isinstance(o.value, Value) else Exit(None) for o in self.graph.outputs
+        )
+        self._describe_values(program)
+        insert_frees(program)
+        return program
+
+    def _end(self, output: Output) -> str:
+        """Device on which an output ends: with its parameter if it is a gradient, else where it is made."""
+        made = self.where[output.value.name]
+        return self.owners.get(output.path, made) if output.kind == "gradient" else made
+
+    def _events(self) -> list[tuple[int, Op | tuple[Value, str]]]:
+        """Ops and transfers in the one global order: by time; a transfer as late as its first user allows."""
+        start = list_schedule(self.graph, self.placement, self.duration, self.delay)
+        index = {v.name: i for i, op in enumerate(self.graph.ops) for v in op.outputs}
+        events: list[tuple[float, int, int, Op | tuple[Value, str]]] = [
+            (start[op.name], i, 0, op) for i, op in enumerate(self.graph.ops)
+        ]
+        for (name, there), (time, value) in self._transfers(start).items():
+            made = start[value.producer.name] if value.producer is not None else 0.0
+            events.append((max(time, made), index.get(name, -1), 1, (value, there)))
+        events.sort(key=lambda e: e[:3])
+        return [(kind, what) for _, _, kind, what in events]
+
+    def _transfers(self, start: Mapping[str, float]) -> dict[tuple[str, str], tuple[float, Value]]:
+        """(Value name, destination) -> the latest time at which it can leave, and the value."""
+        transfers: dict[tuple[str, str], tuple[float, Value]] = {}
+
+        def need(value: Value, there: str, time: float) -> None:
+            here, key = self.where[value.name], (value.name, there)
+            if here != there:
+                leave = time - self.delay(value, here, there)
+                transfers[key] = min(transfers.get(key, (inf, value)), (leave, value), key=lambda t: t[0])
+
+        for op in self.graph.ops:
+            for value in op.inputs:
+                need(value, self.placement[op.name], start[op.name])
+        for output in self.graph.outputs:
+            if isinstance(output.value, Value):
+                need(output.value, self._end(output), inf)
+        return transfers
+
+    def _append(self, op: Op) -> None:
+        device = self.placement[op.name]
+        if op.target == _COPY and op.mutates and not self._used(op):
+            self._close(device)
+            self.lists[device].append(Update(op.mutates[0], op.args[1].name))
+            return
+        if self.received[device].intersection(v.name for v in op.inputs):
+            # What is in the open segment need not wait for what has just been sent here.
+            self._close(device)
+        self.open[device][op] = None
+
+    def _used(self, op: Op) -> bool:
+        return any(v.name in self.wanted for v in op.outputs) or not isinstance(op.args[1], Value)
+
+    def _transfer(self, value: Value, there: str) -> None:
+        here = self.where[value.name]
+        if value.producer is not None and value.producer in self.open[here]:
+            self._close(here)
+        self.lists[here].append(Send(value.name, there))
+        self.lists[there].append(Recv(value.name, here))
+        self.received[there].add(value.name)
+
+    def _close(self, device: str) -> None:
+        ops, self.open[device] = self.open[device], {}
+        self.received[device].clear()
+        if not ops:
+            return
+        made = {v.name for op in ops for v in op.outputs}
+        taken = dict.fromkeys(v.name for op in ops for v in op.inputs if v.name not in made)
+        given = tuple(v.name for op in ops for v in op.outputs if self._leaves(v, ops))
+        name = f"s{len(self.segments)}"
+        peak = segment_peak(list(ops), set(given), self.roots)
+        self.segments[name] = Segment(name, device, tuple(op.name for op in ops), peak)
+        self.lists[device].append(Run(name, tuple(taken), given))
+
+    def _leaves(self, value: Value, ops: Mapping[Op, None]) -> bool:
+        return any(user not in ops for user in self.wanted.get(value.name, ()))
+
+    def _values_wanted_outside(self) -> dict[str, list[Op | None]]:
+        """Value name -> its users; None stands for the caller, who gets the outputs."""
+        wanted: dict[str, list[Op | None]] = {}
+        for op in self.graph.ops:
+            for value in op.inputs:
+                wanted.setdefault(value.name, []).append(op)
+        for value in self.graph.output_values:
+            wanted.setdefault(value.name, []).append(None)
+        return wanted
+
+    def _describe_values(self, program: Program) -> None:
+        named = dict.fromkeys(program.inputs)
+        for _, instruction in program:
+            if isinstance(instruction, Run):
+                named.update(dict.fromkeys((*instruction.inputs, *instruction.outputs)))
+            elif isinstance(instruction, Update):
+                named.update(dict.fromkeys((instruction.state, instruction.value)))
+            elif not isinstance(instruction, Free):
+                named[instruction.value] = None
+        values = self.graph.values
+        named.update(dict.fromkeys(self.roots[name] for name in list(named)))
+        for name in named:
+            root = self.roots[name]
+            program.values[name] = Slot(values[name].nbytes, root if root != name else None)
+
+    def _local_roots(self) -> dict[str, str]:
+        """Value name -> value whose memory it uses on the device that makes it; what is sent arrives as a copy."""
+        roots = {v.name: v.name for v in self.graph.inputs}
+        for op in self.graph.ops:
+            for value in op.outputs:
+                base = value.base
+                local = base is not None and self.where[base] == self.where[value.name]
+                roots[value.name] = value.name if base is None else roots[base] if local else base
+        return roots

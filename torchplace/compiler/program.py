@@ -1,0 +1,143 @@
+"""The Program: a list of instructions for each device. What is simulated is what runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torchplace.compiler.instructions import Instruction, parse_instruction
+from torchplace.errors import ProgramError
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Ops of one device that run without interruption.
+
+    Attributes:
+        name: unique in the program.
+        device: where it runs.
+        ops: names of the ops, in order.
+        peak: bytes that it needs at most while it runs, beyond what was there before; its results included.
+    """
+
+    name: str
+    device: str
+    ops: tuple[str, ...]
+    peak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What the program knows of a value: its size, and whether it is a view.
+
+    Attributes:
+        nbytes: bytes that a transfer moves.
+        base: the value whose memory it shares on the device that makes it; None if it has its own.
+    """
+
+    nbytes: int
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an input of the program is when it starts.
+
+    Attributes:
+        device: the device.
+        resident: it is state, and stays there between calls; else the program consumes it.
+    """
+
+    device: str
+    resident: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """One output of the program: a value and the device that it ends on, or a constant (then no device)."""
+
+    value: str | None
+    device: str = ""
+
+
+@dataclass
+class Program:
+    """What each device does, in order.
+
+    Attributes:
+        name: of the graph.
+        devices: their names; the order is that of the topology.
+        values: every value that crosses an instruction, by name.
+        inputs: where each input starts.
+        outputs: where each output ends, in the graph's order.
+        segments: by name.
+        instructions: device -> its list.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    values: dict[str, Slot] = field(default_factory=dict)
+    inputs: dict[str, Entry] = field(default_factory=dict)
+    outputs: tuple[Exit, ...] = ()
+    segments: dict[str, Segment] = field(default_factory=dict)
+    instructions: dict[str, list[Instruction]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[str, Instruction]]:
+        """Every (device, instruction), device by device."""
+        return ((d, i) for d, instructions in self.instructions.items() for i in instructions)
+
+    def __str__(self) -> str:
+        lines = [f'program "{self.name}" on {", ".join(self.devices)}']
+        lines += [f"value %{n}: {s.nbytes} bytes{_of(s.base)}" for n, s in self.values.items()]
+        lines += [f"input %{n} on {e.device}{' resident' * e.resident}" for n, e in self.inputs.items()]
+        for s in self.segments.values():
+            lines.append(f"segment {s.name} on {s.device} peak {s.peak}: {' '.join(s.ops)}")
+        lines += [f"output %{e.value} on {e.device}" if e.value else "output none" for e in self.outputs]
+        for device, instructions in self.instructions.items():
+            lines += [f"{device}:", *(f"  {i}" for i in instructions)]
+        return "\n".join(lines)
+
+    @classmethod
+    def parse(cls, text: str) -> Program:
+        """Read a program as `str()` prints it.
+
+        Raises:
+            ProgramError: says which line, and what was expected.
+        """
+        first, *lines = text.strip().splitlines()
+        header = re.fullmatch(r'program "(.*)" on (.+)', first)
+        if header is None:
+            raise ProgramError(
+                f"cannot read the program's first line {first!r}; expected 'program \"name\" on devices'"
+            )
+        program = cls(header[1], tuple(d.strip() for d in header[2].split(",")))
+        device = ""
+        for number, line in enumerate(lines, start=2):
+            try:
+                device = program._parse_line(line, device)
+            except (ProgramError, KeyError, ValueError) as error:
+                raise ProgramError(f"line {number} of the program, {line!r}: {error}") from error
+        return program
+
+    def _parse_line(self, line: str, device: str) -> str:
+        if line.startswith("  "):
+            self.instructions[device].append(parse_instruction(line))
+        elif m := re.fullmatch(r"value %(\S+): (\d+) bytes(?: of %(\S+))?", line):
+            self.values[m[1]] = Slot(int(m[2]), m[3])
+        elif m := re.fullmatch(r"input %(\S+) on (\S+)( resident)?", line):
+            self.inputs[m[1]] = Entry(m[2], bool(m[3]))
+        elif m := re.fullmatch(r"segment (\S+) on (\S+) peak (\d+): (.*)", line):
+            self.segments[m[1]] = Segment(m[1], m[2], tuple(m[4].split()), int(m[3]))
+        elif m := re.fullmatch(r"output (?:none|%(\S+) on (\S+))", line):
+            self.outputs = (*self.outputs, Exit(m[1], m[2] or ""))
+        elif m := re.fullmatch(r"(\S+):", line):
+            self.instructions[m[1]] = []
+            return m[1]
+        else:
+            raise ProgramError("expected a value, input, segment, output, device or (indented) instruction")
+        return device
+
+
+def _of(base: str | None) -> str:
+    return "" if base is None else f" of %{base}"

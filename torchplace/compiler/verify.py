@@ -1,0 +1,192 @@
+"""Checks a Program before anything runs, and reports every fault at once."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torchplace.compiler.instructions import Free, Instruction, Recv, Reduce, Run, Send
+from torchplace.compiler.lifetimes import Instance, kept, makes, peak_memory, uses
+from torchplace.compiler.program import Program
+from torchplace.errors import ProgramError
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a program.
+
+    Attributes:
+        kind: `malformed`, `undefined`, `double-free`, `leak`, `unmatched`, `deadlock` or `capacity`.
+        device: where.
+        line: index in the device's list; -1 when it is about the whole list.
+        message: what is wrong, with the names and numbers.
+    """
+
+    kind: str
+    device: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        at = f"{self.device}, instruction {self.line}" if self.line >= 0 else self.device
+        return f"{self.kind} at {at}: {self.message}"
+
+
+def verify(program: Program, capacity: Mapping[str, int] | None = None) -> None:
+    """Check that a program can run, to its end, and leaves nothing behind.
+
+    Args:
+        program: the program.
+        capacity: device -> bytes; a device that it does not name has no limit.
+
+    Raises:
+        ProgramError: lists every fault.
+    """
+    faults = find_faults(program, capacity or {})
+    if faults:
+        shown = "\n".join(f"  {fault}" for fault in faults[:20])
+        more = f"\n  ... and {len(faults) - 20} more" if len(faults) > 20 else ""
+        raise ProgramError(f"program {program.name!r} has {len(faults)} fault(s):\n{shown}{more}")
+
+
+def find_faults(program: Program, capacity: Mapping[str, int]) -> list[Fault]:
+    """Every fault of a program; an empty list when it is sound. Cost: linear in the instructions."""
+    if malformed := [*_malformed(program)]:
+        return malformed
+    faults = [f for device in program.devices for f in _lifetimes(program, device)]
+    faults += _outputs(program)
+    faults += _unmatched(program) or _deadlock(program)
+    return faults + _over_capacity(program, capacity)
+
+
+def _malformed(program: Program) -> Iterator[Fault]:
+    """Names that lead nowhere: later checks rely on them."""
+    for device in program.instructions:
+        if device not in program.devices:
+            yield Fault("malformed", device, -1, f"is no device of the program; expected one of {program.devices}")
+    for device, instructions in program.instructions.items():
+        for i, instruction in enumerate(instructions):
+            if problem := _problem(program, device, instruction):
+                yield Fault("malformed", device, i, f"'{instruction}': {problem}")
+    for name, entry in program.inputs.items():
+        if entry.device not in program.devices:
+            yield Fault("malformed", entry.device, -1, f"input %{name} starts on an unknown device")
+
+
+def _problem(program: Program, device: str, instruction: Instruction) -> str:
+    if isinstance(instruction, Run):
+        segment = program.segments.get(instruction.segment)
+        if segment is None:
+            return f"there is no segment {instruction.segment!r}"
+        return "" if segment.device == device else f"the segment belongs to {segment.device}"
+    other = instruction.to if isinstance(instruction, Send) else getattr(instruction, "source", None)
+    if other is not None and (other not in program.devices or other == device):
+        return f"{other!r} is no other device of the program"
+    return ""
+
+
+def _lifetimes(program: Program, device: str) -> Iterator[Fault]:
+    """Use before definition, double free and leak, on one device."""
+    held = {(n, 0) for n, e in program.inputs.items() if e.device == device}
+    resident = {(n, 0) for n, e in program.inputs.items() if e.device == device and e.resident}
+    freed: set[Instance] = set()
+    for i, instruction in enumerate(program.instructions.get(device, ())):
+        for instance in uses(instruction):
+            base = (instance[0], 0) if (instance[0], 0) in resident else instance
+            if base not in held:
+                yield _missing(instance, instruction, device, i, instance in freed)
+        if isinstance(instruction, Free):
+            gone = (instruction.value, instruction.microbatch)
+            held.discard(gone)
+            freed.add(gone)
+        for instance in makes(instruction):
+            held.add(instance)
+            freed.discard(instance)
+    for name, k in sorted(held - kept(program, device)):
+        yield Fault("leak", device, -1, f"%{name}{f' @{k}' if k else ''} is still held at the end; free it")
+
+
+def _missing(instance: Instance, instruction: Instruction, device: str, i: int, freed: bool) -> Fault:
+    name = f"%{instance[0]}" + (f" @{instance[1]}" if instance[1] else "")
+    if freed and isinstance(instruction, Free):
+        return Fault("double-free", device, i, f"'{instruction}': {name} has been freed before")
+    why = "has been freed" if freed else "is not on this device yet"
+    return Fault("undefined", device, i, f"'{instruction}': {name} {why}")
+
+
+def _outputs(program: Program) -> Iterator[Fault]:
+    """Outputs that no instruction makes where they should end."""
+    made = {(n, e.device) for n, e in program.inputs.items()}
+    made |= {(name, device) for device, i in program for name, _ in makes(i)}
+    for exit_ in program.outputs:
+        if exit_.value is not None and (exit_.value, exit_.device) not in made:
+            yield Fault("undefined", exit_.device, -1, f"output %{exit_.value} is never made there")
+
+
+Message = tuple[str, str, str, int]
+
+
+def _unmatched(program: Program) -> list[Fault]:
+    """Sends without a receive, and receives without a send."""
+    sent: Counter[Message] = Counter()
+    taken: Counter[Message] = Counter()
+    for device, i in program:
+        if isinstance(i, Send):
+            sent[device, i.to, i.value, i.microbatch] += 1
+        elif isinstance(i, Recv):
+            taken[i.source, device, i.value, i.microbatch] += 1
+    faults = [Fault("unmatched", s, -1, f"%{v} is sent to {t} but never received there") for s, t, v, _ in sent - taken]
+    return faults + [
+        Fault("unmatched", t, -1, f"%{v} is received from {s}, which never sends it") for s, t, v, _ in taken - sent
+    ]
+
+
+def _deadlock(program: Program) -> list[Fault]:
+    """Let every device go as far as it can, as if a send waited for its receive (the strictest transport's rule)."""
+    at = dict.fromkeys(program.devices, 0)
+    lists = {d: program.instructions.get(d, []) for d in program.devices}
+    awake = deque(program.devices)
+    while awake:
+        device = awake.popleft()
+        while at[device] < len(lists[device]):
+            partners = _meeting(program, lists, at, device)
+            if partners is None:
+                break
+            for partner in partners:
+                at[partner] += 1
+            awake.extend(p for p in partners if p != device)
+    return [Fault("deadlock", d, at[d], f"'{lists[d][at[d]]}' waits for ever") for d in at if at[d] < len(lists[d])]
+
+
+def _meeting(
+    program: Program, lists: Mapping[str, list[Instruction]], at: Mapping[str, int], device: str
+) -> tuple[str, ...] | None:
+    """The devices that can step together now, `device` among them; None when it has to wait."""
+    now = lists[device][at[device]]
+    if isinstance(now, (Send, Recv)):
+        other = now.to if isinstance(now, Send) else now.source
+        expected: Instruction = (
+            Recv(now.value, device, now.microbatch)
+            if isinstance(now, Send)
+            else Send(now.value, device, now.microbatch)
+        )
+        return (device, other) if _stands_at(lists, at, other, expected) else None
+    if isinstance(now, Reduce):
+        return now.group if all(_stands_at(lists, at, d, now) for d in now.group) else None
+    return (device,)
+
+
+def _stands_at(
+    lists: Mapping[str, list[Instruction]], at: Mapping[str, int], device: str, expected: Instruction
+) -> bool:
+    return at[device] < len(lists[device]) and lists[device][at[device]] == expected
+
+
+def _over_capacity(program: Program, capacity: Mapping[str, int]) -> list[Fault]:
+    peaks = peak_memory(program)
+    return [
+        Fault("capacity", d, -1, f"needs {peaks[d]} bytes at its peak, has {limit}: {peaks[d] - limit} too few")
+        for d, limit in capacity.items()
+        if d in peaks and peaks[d] > limit
+    ]
