@@ -1,0 +1,26 @@
+"""Lower bounds: what no plan can beat on a cost model."""
+
+from __future__ import annotations
+
+from torchplace.compiler.graph import Graph
+from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.topology.topology import Topology
+
+
+def lower_bound(graph: Graph, topology: Topology, cost: ComputeCost) -> float:
+    """Seconds that no placement of one step can beat.
+
+    The larger of two relaxations: the critical path with every op on its fastest device and transfers for nothing;
+    and all work spread evenly over devices that each run every op as fast as the fastest of them.
+
+    Cost: O(ops x kinds of device + edges).
+    """
+    kinds = list({d.kind: d for d in topology.devices}.values())
+    fastest = {op: min(cost.time(op, d) for d in kinds) for op in graph.ops}
+    finish: dict[str, float] = {}
+    for op in graph.ops:
+        end = max((finish.get(v.name, 0.0) for v in op.inputs), default=0.0) + fastest[op]
+        finish.update((v.name, end) for v in op.outputs)
+        finish[op.name] = end
+    path = max(finish.values(), default=0.0)
+    return max(path, sum(fastest.values()) / len(topology.devices))

@@ -1,0 +1,1 @@
+"""The cost models: compute time of an op, and communication time between two devices."""

@@ -1,0 +1,96 @@
+"""The memory model of the placement problem: bytes that stay on a device, and bytes that come and go.
+
+Resident bytes add up over ops: each piece of state, and each saved activation, belongs to one op and lives where
+that op is placed. So a solver packs ops by one number each. What the model leaves out (copies of what is sent,
+the order in which memory is given back) is counted when a placement's program is simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torchplace.compiler.graph import STATE, Graph, Value
+
+
+def state_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
+    """Input name -> bytes that it takes on its owner, for every parameter, buffer and constant.
+
+    In training a parameter whose gradient the graph returns counts twice, for its gradient lives beside it.
+    Optimizer state is not counted.
+    """
+    trained = parameter_gradients(graph) if training else {}
+    twice = set(trained.values())
+    return {v.name: v.nbytes * (2 if v.name in twice else 1) for v in graph.inputs if v.kind in STATE}
+
+
+def saved_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
+    """Op name -> bytes that it makes and that are kept for the backward pass; ops that keep none are left out.
+
+    A forward value that a backward or weight-grad op takes keeps the memory that it stands in, once, however
+    many views and users there are. Memory of an input is not counted: it is state, or the caller's.
+    """
+    kept: dict[str, int] = {}
+    for value in _saved(graph, _roots(graph)) if training else ():
+        if value.producer is not None:
+            kept[value.producer.name] = kept.get(value.producer.name, 0) + value.nbytes
+    return kept
+
+
+def transient_bytes(graph: Graph, *, training: bool) -> int:
+    """Bytes that are live at most, beyond what stays, if one device ran the whole graph in program order.
+
+    A reserve to pack with: no device needs more, but for copies of what is sent to it. Cost: linear.
+    """
+    root = _roots(graph)
+    staying = _staying(graph, root, training=training)
+    last = _last_uses(graph, root)
+    ending: dict[int, int] = {}
+    for name, i in last.items():
+        if name not in staying:
+            ending[i] = ending.get(i, 0) + root[name].nbytes
+    live = peak = sum(v.nbytes for v in graph.inputs if v.name not in staying)
+    for i, op in enumerate(graph.ops):
+        live += sum(v.nbytes for v in op.outputs if root[v.name] is v and v.name not in staying)
+        peak = max(peak, live)
+        live -= ending.get(i, 0)
+    return peak
+
+
+def _roots(graph: Graph) -> dict[str, Value]:
+    """Value name -> the value whose memory it stands in."""
+    values = graph.values
+    return {name: values.get(memory, values[name]) for name, memory in graph.storage().items()}
+
+
+def parameter_gradients(graph: Graph) -> dict[str, str]:
+    """Name of a gradient that the graph returns -> name of the parameter that it belongs to."""
+    named = {v.path: v.name for v in graph.inputs if v.kind == "parameter"}
+    returned = ((o.value, o.path) for o in graph.outputs if o.kind == "gradient")
+    return {v.name: named[path] for v, path in returned if isinstance(v, Value) and path in named}
+
+
+def _staying(graph: Graph, root: Mapping[str, Value], *, training: bool) -> set[str]:
+    """Names of the values whose memory is counted as resident: state, gradients, saved activations."""
+    staying = {v.name for v in graph.inputs if v.kind in STATE}
+    if not training:
+        return staying
+    staying.update(root[name].name for name in parameter_gradients(graph))
+    staying.update(v.name for v in _saved(graph, root))
+    return staying
+
+
+def _saved(graph: Graph, root: Mapping[str, Value]) -> list[Value]:
+    """The values whose memory, made by forward ops, backward or weight-grad ops take: each once, in order."""
+    late = (op for op in graph.ops if op.phase != "forward")
+    taken = (root[v.name] for op in late for v in op.inputs)
+    return [v for v in dict.fromkeys(taken) if v.producer is not None and v.producer.phase == "forward"]
+
+
+def _last_uses(graph: Graph, root: Mapping[str, Value]) -> dict[str, int]:
+    """Name of a piece of memory -> index of the last op that uses it; what is returned lives to the end."""
+    last: dict[str, int] = {}
+    for i, op in enumerate(graph.ops):
+        for value in (*op.inputs, *op.outputs):
+            last[root[value.name].name] = i
+    last.update((root[v.name].name, len(graph.ops)) for v in graph.output_values)
+    return last

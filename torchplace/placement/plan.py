@@ -1,0 +1,215 @@
+"""Plan: the placement of a captured graph, what it is predicted to cost, and what made it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.instructions import Send
+from torchplace.compiler.program import Program
+from torchplace.errors import PlanError
+from torchplace.placement.timeline import Timeline
+from torchplace.placement.topology.topology import Topology
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a plan is predicted to cost.
+
+    Attributes:
+        step_time: seconds of one call: forward, or forward and backward.
+        peak_memory: device -> bytes.
+        busy: device -> seconds for which it computes.
+        bytes_in: device -> bytes that it receives in a step.
+        bytes_out: device -> bytes that it sends in a step.
+        link_bytes: link, as `a->b` -> bytes that go over it in a step.
+    """
+
+    step_time: float
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    busy: dict[str, float] = field(default_factory=dict)
+    bytes_in: dict[str, int] = field(default_factory=dict)
+    bytes_out: dict[str, int] = field(default_factory=dict)
+    link_bytes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, timeline: Timeline, programs: Iterable[Program], devices: Iterable[str]) -> Predicted:
+        """Read the figures off a timeline of programs."""
+        names = list(devices)
+        moved = [
+            (device, i.to, program.values[i.value].nbytes)
+            for program in programs
+            for device, i in program
+            if isinstance(i, Send)
+        ]
+        return cls(
+            timeline.duration,
+            dict(timeline.peak_memory),
+            {d: timeline.busy(d) for d in names},
+            {d: sum(n for _, to, n in moved if to == d) for d in names},
+            {d: sum(n for source, _, n in moved if source == d) for d in names},
+            timeline.link_bytes,
+        )
+
+
+@dataclass(eq=False)
+class Plan:
+    """Op -> device, with its predicted cost, its lower bound and what made it.
+
+    Attributes:
+        name: of the model.
+        topology: that it is for.
+        placement: op name -> device name.
+        keys: op name -> structural key: another capture of the model is recognised by them.
+        fingerprint: of the graph.
+        parameters: full name of a parameter or buffer -> device that it lives on.
+        parameter_bytes: device -> bytes of state that live there.
+        training: whether the graph has its backward.
+        objective: what the solver minimised.
+        solver: name of the solver whose placement it is.
+        solve_time: seconds that the search took.
+        cost: name of the source of compute costs.
+        seed: of the solver.
+        predicted: what it should cost.
+        lower_bound: seconds that no plan can beat on this cost model.
+        programs: what runs, one for each part (empty when loaded from a file).
+        timeline: what would run, when (None when loaded from a file).
+        rest: plans of the model's other graphs, where it has graph breaks.
+    """
+
+    name: str
+    topology: Topology
+    placement: dict[str, str]
+    keys: dict[str, str]
+    fingerprint: str
+    parameters: dict[str, str]
+    parameter_bytes: dict[str, int]
+    training: bool
+    objective: str
+    solver: str
+    solve_time: float
+    cost: str
+    seed: int
+    predicted: Predicted
+    lower_bound: float
+    programs: tuple[Program, ...] = ()
+    timeline: Timeline | None = None
+    rest: tuple[Plan, ...] = ()
+
+    @property
+    def gap(self) -> float:
+        """How far the predicted step time is from the lower bound at most: 0.25 is a quarter above it."""
+        if self.lower_bound == 0:
+            return 0.0 if self.predicted.step_time == 0 else inf
+        return self.predicted.step_time / self.lower_bound - 1
+
+    @property
+    def devices_used(self) -> tuple[str, ...]:
+        """The devices that own an op, in the topology's order."""
+        used = set(self.placement.values())
+        return tuple(d for d in self.topology.device_names if d in used)
+
+    @property
+    def ops_on(self) -> dict[str, int]:
+        """Device -> number of ops."""
+        counts = Counter(self.placement.values())
+        return {d: counts[d] for d in self.topology.device_names}
+
+    def parameter_devices(self) -> dict[str, str]:
+        """Full name of each parameter and buffer -> the device that it lives on."""
+        return dict(self.parameters)
+
+    def device_map(self) -> dict[str, int]:
+        """Module -> index of its device, as Accelerate's `dispatch_model` takes it.
+
+        A module stands for all in it where that lives on one device; else its children stand for themselves, and
+        at the end single parameters. Ops are placed one by one: what the plan splits finer is not in this map.
+        """
+        return device_map({path: self.topology.index(d) for path, d in self.parameters.items()})
+
+    def placement_for(self, captured: Captured) -> dict[str, str] | None:
+        """This plan's placement of another capture of the same graph; None when the graph is another one."""
+        if captured.graph.fingerprint() != self.fingerprint:
+            return None
+        device_of = {key: self.placement[op] for op, key in self.keys.items()}
+        return {op: device_of[key] for op, key in captured.graph.keys().items()}
+
+    def refuse(self, captured: Captured) -> PlanError:
+        """The error for a graph that this plan was not made for: says what differs."""
+        mine = "forward and backward" if self.training else "forward only"
+        other = "forward and backward" if captured.training else "forward only"
+        hint = "make the plan with the model, inputs and mode that it will run with"
+        if self.training != captured.training:
+            hint = f"pass training={captured.training} to tp.plan" + (
+                "" if captured.training else ", or call the model with gradients enabled"
+            )
+        return PlanError(
+            f"the plan was made for another graph: it is of {self.name!r}, {mine}, {len(self.placement)} ops, "
+            f"fingerprint {self.fingerprint}; this one is {captured.graph.name!r}, {other}, "
+            f"{len(captured.graph.ops)} ops, fingerprint {captured.graph.fingerprint()}; {hint}"
+        )
+
+    def check_topology(self, topology: Topology) -> None:
+        """Check that a topology has the structure that the plan was made for (speeds may have been measured anew).
+
+        Raises:
+            PlanError: it has another one; says what differs.
+        """
+        if topology.digest == self.topology.digest:
+            return
+        raise PlanError(
+            f"the plan is for topology {self.topology.name!r} with devices {', '.join(self.topology.device_names)}; "
+            f"it was given {topology.name!r} with devices {', '.join(topology.device_names)} (structure "
+            f"{self.topology.digest} and {topology.digest}); make a plan for that one"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a JSON file, whole or not at all.
+
+        Raises:
+            PlanError: the file cannot be written.
+        """
+        from torchplace.placement.plan_file import save_plan
+
+        save_plan(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan from a file.
+
+        Raises:
+            PlanError: the file cannot be read, is no plan, or was changed after it was saved; says which.
+        """
+        from torchplace.placement.plan_file import load_plan
+
+        return load_plan(Path(path))
+
+    def to_dict(self) -> dict[str, object]:
+        """The plan as JSON-able data, as its file has it."""
+        from torchplace.placement.plan_file import plan_data
+
+        return plan_data(self)
+
+    def __str__(self) -> str:
+        from torchplace.placement.report.tables import plan_text
+
+        return plan_text(self)
+
+
+def device_map(parameters: Mapping[str, int]) -> dict[str, int]:
+    """The shortest map of module names that says where every parameter is."""
+    whole: dict[str, set[int]] = {}
+    for path, index in parameters.items():
+        parts = path.split(".")
+        for i in range(len(parts) + 1):
+            whole.setdefault(".".join(parts[:i]), set()).add(index)
+    result: dict[str, int] = {}
+    for path, index in parameters.items():
+        parts = path.split(".")
+        prefixes = (".".join(parts[:i]) for i in range(len(parts) + 1))
+        result[next(p for p in prefixes if len(whole[p]) == 1)] = index
+    return result

@@ -1,0 +1,120 @@
+"""Plan files: JSON data, validated, never code. An edited file is refused rather than half believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from torchplace.errors import PlanError, TopologyError
+from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.topology.topology import Topology
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Predicted(_Record):
+    step_time: float = Field(ge=0)
+    peak_memory: dict[str, int]
+    busy: dict[str, float]
+    bytes_in: dict[str, int]
+    bytes_out: dict[str, int]
+    link_bytes: dict[str, int]
+
+
+class _PlanRecord(_Record):
+    """The schema of a plan file, version 1."""
+
+    format: Literal["torchplace plan"] = "torchplace plan"
+    version: Literal[1] = 1
+    name: str
+    topology: dict[str, Any]
+    placement: dict[str, str]
+    keys: dict[str, str]
+    fingerprint: str
+    parameters: dict[str, str]
+    parameter_bytes: dict[str, int]
+    training: bool
+    objective: str
+    solver: str
+    solve_time: float = Field(ge=0)
+    cost: str
+    seed: int
+    predicted: _Predicted
+    lower_bound: float = Field(ge=0)
+    rest: list[_PlanRecord] = []
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON-able data."""
+    names = [n for n in _PlanRecord.model_fields if n not in ("format", "version", "topology", "predicted", "rest")]
+    record = _PlanRecord(
+        topology=plan.topology.to_dict(),
+        predicted=_Predicted(**vars(plan.predicted)),
+        rest=[_PlanRecord(**plan_data(p)) for p in plan.rest],
+        **{n: getattr(plan, n) for n in names},
+    )
+    return record.model_dump()
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan whole or not at all: to a file beside it, which then takes its name."""
+    data = plan_data(plan)
+    text = json.dumps({**data, "digest": _digest(data)}, indent=1)
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
+            file.write(text + "\n")
+        os.replace(file.name, path)
+    except OSError as error:
+        raise PlanError(f"cannot write the plan to {str(path)!r}: {error.strerror}") from error
+
+
+def load_plan(path: Path) -> Plan:
+    """Read, validate and rebuild a plan."""
+    try:
+        data = json.loads(path.read_text())
+    except OSError as error:
+        raise PlanError(f"cannot read the plan file {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise PlanError(f"{str(path)!r} is no plan file: it is not JSON ({error})") from error
+    if not isinstance(data, dict) or data.get("format") != "torchplace plan":
+        raise PlanError(f"{str(path)!r} is no plan file; expected the JSON that Plan.save writes")
+    digest = data.pop("digest", None)
+    if digest != _digest(data):
+        raise PlanError(
+            f"the plan file {str(path)!r} was changed after it was saved (its digest is {digest!r}, its content's "
+            f"{_digest(data)!r}); make the plan anew, with pins= for what you wanted to change"
+        )
+    try:
+        return _rebuild(_PlanRecord.model_validate(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PlanError(f"the plan file {str(path)!r}: field {where!r}: {first['msg']}") from error
+    except TopologyError as error:
+        raise PlanError(f"the plan file {str(path)!r}: its topology: {error}") from error
+
+
+def _rebuild(record: _PlanRecord) -> Plan:
+    topology = Topology.from_dict(record.topology)
+    unknown = sorted(set(record.placement.values()) - set(topology.device_names))
+    if unknown:
+        raise PlanError(f"the plan places ops on {unknown[0]!r}, which its topology {topology.name!r} does not have")
+    fields = {n: getattr(record, n) for n in _PlanRecord.model_fields if n not in ("format", "version")}
+    fields.update(
+        topology=topology,
+        predicted=Predicted(**record.predicted.model_dump()),
+        rest=tuple(_rebuild(r) for r in record.rest),
+    )
+    return Plan(**fields)
+
+
+def _digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

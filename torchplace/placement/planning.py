@@ -1,0 +1,142 @@
+"""From a captured graph to a plan: the problem is stated, a solver answers, the answer is lowered and simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.verify import verify
+from torchplace.errors import InfeasibleError
+from torchplace.placement.bounds import lower_bound
+from torchplace.placement.cost.compute import ComputeCost, Roofline
+from torchplace.placement.evaluate import Evaluator
+from torchplace.placement.follow import follow
+from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.problem import Evaluation, Problem
+from torchplace.placement.solvers.registry import get_solver
+from torchplace.placement.topology.topology import Topology
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the planner.
+
+    Attributes:
+        topology: devices and links.
+        solver: name of a solver.
+        objective: what is minimised; `latency` is one call, forward or forward and backward.
+        pins: op name or pattern of module names -> device.
+        time_limit: seconds for the search.
+        seed: of the solver.
+        cost: source of compute costs.
+    """
+
+    topology: Topology
+    solver: str = "auto"
+    objective: str = "latency"
+    pins: Mapping[str, str] = field(default_factory=dict)
+    time_limit: float = 10.0
+    seed: int = 0
+    cost: ComputeCost = field(default_factory=Roofline)
+
+
+def make_plan(captured: Captured, request: Request) -> Plan:
+    """Search a placement and make the plan.
+
+    Raises:
+        InfeasibleError: nothing fits the devices; says which lacks how many bytes.
+        OptionError: there is no such solver, or a pin names nothing.
+    """
+    evaluator = Evaluator(captured, request.topology, request.cost, {})
+    begun = perf_counter()
+    problem = Problem.build(
+        captured.graph,
+        request.topology,
+        request.cost,
+        training=captured.training,
+        pins=request.pins,
+        evaluate=lambda placement: evaluation(evaluator, placement),
+    )
+    solver = get_solver(request.solver)
+    placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
+    return finish(evaluator, placement, request, request.solver, perf_counter() - begun)
+
+
+def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) -> Plan:
+    """Plan around state that lives somewhere already; nothing is searched.
+
+    Args:
+        captured: the graph.
+        request: topology and cost.
+        fixed: input name -> device that it lives on.
+    """
+    evaluator = Evaluator(captured, request.topology, request.cost, fixed)
+    begun = perf_counter()
+    placement = follow(captured.graph, fixed, request.topology.device_names[0])
+    return finish(evaluator, placement, request, "follow", perf_counter() - begun)
+
+
+def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request, solver: str, seconds: float) -> Plan:
+    """Lower, verify and simulate a placement, and write down all that is known of it.
+
+    Raises:
+        InfeasibleError: the programs need more memory than a device has.
+    """
+    captured, topology = evaluator.captured, request.topology
+    programs = evaluator.programs(placement)
+    for program in programs:
+        verify(program)
+    timeline = evaluator.simulate(programs)
+    require_capacity(timeline.peak_memory, topology)
+    state = evaluator.owners(placement)
+    held = {v.name: v for v in captured.graph.inputs if v.name in state}
+    return Plan(
+        name=captured.graph.name,
+        topology=topology,
+        placement=dict(placement),
+        keys=captured.graph.keys(),
+        fingerprint=captured.graph.fingerprint(),
+        parameters={held[n].path: d for n, d in state.items() if held[n].kind != "constant"},
+        parameter_bytes={
+            d: sum(held[n].nbytes for n, owner in state.items() if owner == d) for d in topology.device_names
+        },
+        training=captured.training,
+        objective=request.objective,
+        solver=solver,
+        solve_time=seconds,
+        cost=request.cost.name,
+        seed=request.seed,
+        predicted=Predicted.of(timeline, programs, topology.device_names),
+        lower_bound=lower_bound(captured.graph, topology, request.cost),
+        programs=programs,
+        timeline=timeline,
+    )
+
+
+def evaluation(evaluator: Evaluator, placement: Mapping[str, str]) -> Evaluation:
+    """What a solver is told of a placement that it proposes."""
+    timeline = evaluator.simulate(evaluator.programs(placement))
+    try:
+        require_capacity(timeline.peak_memory, evaluator.topology)
+        reason = ""
+    except InfeasibleError as error:
+        reason = str(error)
+    return Evaluation(timeline.duration, timeline.peak_memory, not reason, reason)
+
+
+def require_capacity(peaks: Mapping[str, int], topology: Topology) -> None:
+    """Check peak memory against capacity.
+
+    Raises:
+        InfeasibleError: names every device that lacks memory, and how many bytes.
+    """
+    lacking = [
+        f"{d.name} needs {peaks[d.name]} bytes ({peaks[d.name] / 2**30:.2f} GiB), has {d.memory}, "
+        f"lacks {peaks[d.name] - d.memory}"
+        for d in topology.devices
+        if peaks.get(d.name, 0) > d.memory
+    ]
+    if lacking:
+        raise InfeasibleError("the placement does not fit: " + "; ".join(lacking))

@@ -1,0 +1,234 @@
+"""The placement problem: what is to be placed, on what, and under which constraints; apart from any solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isfinite
+from typing import NamedTuple
+
+from torchplace.compiler.graph import Graph, Op
+from torchplace.errors import OptionError
+from torchplace.placement.cost.communication import AlphaBeta
+from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.estimate import estimate
+from torchplace.placement.evaluation import Evaluation
+from torchplace.placement.groups import colocation_groups
+from torchplace.placement.memory import parameter_gradients, saved_bytes, state_bytes, transient_bytes
+from torchplace.placement.owners import owner_ops, owners
+from torchplace.placement.pins import resolve_pins
+from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.topology import Topology
+
+__all__ = ["Edge", "Evaluate", "Evaluation", "Problem"]
+
+Evaluate = Callable[[Mapping[str, str]], Evaluation]
+"""Says what a placement (op name -> device) would cost."""
+
+
+class Edge(NamedTuple):
+    """What one op hands to another: names of the producer, the consumer, and the values."""
+
+    source: str
+    target: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Ops to be placed on devices. Made by `Problem.build`; a solver only reads it.
+
+    A placement is a mapping from every op's name to a device's name. Resident memory adds up over ops: an op
+    brings its `op_bytes` to whichever device it is placed on.
+
+    Attributes:
+        graph: the ops themselves.
+        topology: the devices, and the links between them.
+        cost: seconds of an op on a device.
+        training: the graph has a backward pass whose gradients are kept.
+        groups: every op in exactly one group; a group is on one device. In the order of their first ops.
+        pins: op name -> device, for ops that are fixed; whole groups at a time.
+        op_bytes: op name -> resident bytes that it brings: state that it owns, activations of it that are saved.
+        fixed_bytes: device name -> resident bytes that no placement changes (state that no op uses).
+        transient_bytes: bytes that come and go if one device ran all, at most: a reserve to pack with.
+        evaluator: says what a placement costs; None means the estimate of `estimate.py`.
+    """
+
+    graph: Graph
+    topology: Topology
+    cost: ComputeCost
+    training: bool
+    groups: tuple[tuple[str, ...], ...]
+    pins: Mapping[str, str]
+    op_bytes: Mapping[str, int]
+    fixed_bytes: Mapping[str, int]
+    transient_bytes: int
+    evaluator: Evaluate | None = None
+    _columns: dict[Device, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        graph: Graph,
+        topology: Topology,
+        cost: ComputeCost,
+        *,
+        training: bool,
+        pins: Mapping[str, str] | None = None,
+        evaluate: Evaluate | None = None,
+    ) -> Problem:
+        """State the problem of placing a graph on a topology.
+
+        Args:
+            graph: what to place; forward alone, or forward and backward.
+            topology: where to.
+            cost: seconds of an op on a device.
+            training: whether gradients are kept, and activations saved.
+            pins: op name, pattern or module path -> device (`resolve_pins`).
+            evaluate: says what a placement costs; by default an estimate that knows no contention.
+
+        Raises:
+            OptionError: a pin matches nothing, or names a device that does not exist.
+            InfeasibleError: two pins clash.
+
+        Cost: near-linear in ops + edges.
+        """
+        groups = colocation_groups(graph)
+        state = state_bytes(graph, training=training)
+        op_bytes = dict.fromkeys((op.name for op in graph.ops), 0)
+        op_bytes.update(saved_bytes(graph, training=training))
+        fixed_bytes = dict.fromkeys(topology.device_names, 0)
+        for name, op in owner_ops(graph).items():
+            if op is None:
+                fixed_bytes[topology.device_names[0]] += state[name]
+            else:
+                op_bytes[op] += state[name]
+        return cls(
+            graph=graph,
+            topology=topology,
+            cost=cost,
+            training=training,
+            groups=groups,
+            pins=resolve_pins(graph, groups, pins or {}, topology.device_names),
+            op_bytes=op_bytes,
+            fixed_bytes=fixed_bytes,
+            transient_bytes=transient_bytes(graph, training=training),
+            evaluator=evaluate,
+        )
+
+    @cached_property
+    def ops(self) -> tuple[str, ...]:
+        """Names of the ops, in an order in which they can run."""
+        return tuple(op.name for op in self.graph.ops)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices, in the topology's order."""
+        return self.topology.device_names
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Op]:
+        """The ops by their names."""
+        return {op.name: op for op in self.graph.ops}
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """Who hands what to whom, each pair once; consumers in program order."""
+        edges = []
+        for op in self.graph.ops:
+            taken: dict[str, list[str]] = {}
+            for value in op.inputs:
+                if value.producer is not None:
+                    taken.setdefault(value.producer.name, []).append(value.name)
+            edges += [Edge(source, op.name, tuple(values)) for source, values in taken.items()]
+        return tuple(edges)
+
+    @cached_property
+    def state_bytes(self) -> Mapping[str, int]:
+        """Input name -> bytes on its owner, for parameters (with their gradients), buffers and constants."""
+        return state_bytes(self.graph, training=self.training)
+
+    @cached_property
+    def capacity(self) -> Mapping[str, int]:
+        """Device name -> bytes."""
+        return {device.name: device.memory for device in self.topology.devices}
+
+    @cached_property
+    def links(self) -> AlphaBeta:
+        """Seconds of a transfer between two devices."""
+        return AlphaBeta(self.topology)
+
+    def duration(self, op: str, device: str) -> float:
+        """Seconds that an op takes on a device. Cost: the first call for each kind of device is linear in the ops."""
+        return self.durations(device)[op]
+
+    def durations(self, device: str) -> Mapping[str, float]:
+        """Op name -> seconds on a device; devices that are alike share one mapping.
+
+        Raises:
+            OptionError: the cost model answers with no time.
+        """
+        twin = self._twins[device]
+        column = self._columns.get(twin)
+        if column is None:
+            actual = self.topology.device(device)
+            column = self._columns[twin] = {op.name: self._time(op, actual) for op in self.graph.ops}
+        return column
+
+    def _time(self, op: Op, device: Device) -> float:
+        time = self.cost.time(op, device)
+        if not (isfinite(time) and time >= 0):
+            raise OptionError(
+                f"cost {self.cost.name!r} gives {time!r} for op {op.name!r} on {device.name!r}, "
+                "expected seconds, 0 or more"
+            )
+        return time
+
+    @cached_property
+    def _twins(self) -> dict[str, Device]:
+        """Device name -> what it is, name and memory apart: equal for devices on which every op takes as long."""
+        return {d.name: replace(d, name="any", torch_device="cpu", memory=1) for d in self.topology.devices}
+
+    def delay(self, value: str, source: str, target: str) -> float:
+        """Seconds that a value takes from one device to another, with nobody else on the way."""
+        return self.links.time(source, target, self._nbytes[value])
+
+    @cached_property
+    def _nbytes(self) -> dict[str, int]:
+        return {name: value.nbytes for name, value in self.graph.values.items()}
+
+    @cached_property
+    def owner_ops(self) -> Mapping[str, str | None]:
+        """Input name -> the op that decides where this state lives; None for state that no op uses."""
+        return owner_ops(self.graph)
+
+    @cached_property
+    def gradients(self) -> Mapping[str, str]:
+        """Name of a gradient that the graph returns -> name of the parameter that it belongs to."""
+        return parameter_gradients(self.graph)
+
+    def owners(self, placement: Mapping[str, str]) -> dict[str, str]:
+        """Input name -> the device that owns it, for parameters, buffers and constants."""
+        return owners(self.graph, placement, self.devices[0])
+
+    def resident(self, placement: Mapping[str, str]) -> dict[str, int]:
+        """Device name -> bytes that stay on it: state, gradients, saved activations. Cost: linear in the ops."""
+        load = dict(self.fixed_bytes)
+        for op, nbytes in self.op_bytes.items():
+            load[placement[op]] += nbytes
+        return load
+
+    def fits(self, placement: Mapping[str, str], limits: Mapping[str, int] | None = None) -> bool:
+        """Whether what stays fits every device's capacity (or other limits, in bytes)."""
+        limits = self.capacity if limits is None else limits
+        return all(load <= limits[device] for device, load in self.resident(placement).items())
+
+    def limits(self, reserve: float) -> dict[str, int]:
+        """Device name -> bytes to pack with, if a share of the transient bytes (0 to 1) is kept free on each."""
+        kept_free = int(reserve * self.transient_bytes)
+        return {device: max(0, size - kept_free) for device, size in self.capacity.items()}
+
+    def evaluate(self, placement: Mapping[str, str]) -> Evaluation:
+        """What a placement costs: by the evaluator that was given, or else by estimate."""
+        return estimate(self, placement) if self.evaluator is None else self.evaluator(placement)

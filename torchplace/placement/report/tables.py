@@ -1,0 +1,114 @@
+"""A plan, or several side by side, as tables of text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from torchplace.placement.report.units import bytes_text, duration_text, ratio_text
+
+if TYPE_CHECKING:
+    from torchplace.placement.plan import Plan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One solver's line of a comparison.
+
+    Attributes:
+        solver: its name.
+        plan: what it found; None when it found nothing that fits.
+        seconds: that it took.
+        reason: why it found nothing.
+    """
+
+    solver: str
+    plan: Plan | None
+    seconds: float
+    reason: str = ""
+
+
+def plan_table(plan: Plan) -> Table:
+    """A line for each device: its share of the ops, of the time, of the memory and of the traffic."""
+    table = Table(title=f"{plan.name} on {plan.topology.name}", title_justify="left")
+    table.add_column("device")
+    for column in ("ops", "compute", "parameters", "peak memory", "capacity", "bytes in", "bytes out"):
+        table.add_column(column, justify="right")
+    p, total = plan.predicted, sum(plan.predicted.busy.values())
+    for d in plan.topology.devices:
+        peak = p.peak_memory.get(d.name, 0)
+        table.add_row(
+            d.name,
+            f"{plan.ops_on[d.name]:,}",
+            ratio_text(p.busy.get(d.name, 0.0), total),
+            bytes_text(plan.parameter_bytes.get(d.name, 0)),
+            f"{bytes_text(peak)} ({ratio_text(peak, d.memory)})",
+            bytes_text(d.memory),
+            bytes_text(p.bytes_in.get(d.name, 0)),
+            bytes_text(p.bytes_out.get(d.name, 0)),
+        )
+    return table
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What the table does not say: the predicted time, its bound, and who found it."""
+    what = "forward and backward" if plan.training else "forward"
+    gap = "unknown" if plan.gap == inf else f"at most {100 * plan.gap:.1f}% above it"
+    lines = [
+        f"predicted step time {duration_text(plan.predicted.step_time)} ({what}; costs: {plan.cost}); "
+        f"lower bound {duration_text(plan.lower_bound)}, so the plan is {gap}",
+        f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
+    ]
+    if plan.rest:
+        ops = ", ".join(str(len(p.placement)) for p in plan.rest)
+        lines.append(f"{len(plan.rest)} more graph(s), after graph breaks, with {ops} ops")
+    return lines
+
+
+def compare_table(rows: Sequence[Row], title: str) -> Table:
+    """A line for each solver, the best one marked."""
+    best = min((r.plan.predicted.step_time for r in rows if r.plan), default=0.0)
+    table = Table(title=title, title_justify="left")
+    table.add_column("solver")
+    for column in ("step time", "to best", "gap", "devices", "peak memory", "moved", "solve time"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, best))
+    return table
+
+
+def _cells(row: Row, best: float) -> list[str]:
+    if row.plan is None:
+        return [row.solver, "does not fit", "", "", "", "", "", duration_text(row.seconds)]
+    p = row.plan.predicted
+    ratio = p.step_time / best if best else 1.0
+    return [
+        f"{row.solver} *" if p.step_time == best else row.solver,
+        duration_text(p.step_time),
+        f"{ratio:.2f}x",
+        "-" if row.plan.gap == inf else f"{100 * row.plan.gap:.0f}%",
+        str(len(row.plan.devices_used)),
+        bytes_text(max(p.peak_memory.values(), default=0)),
+        bytes_text(sum(p.bytes_in.values())),
+        duration_text(row.seconds),
+    ]
+
+
+def render(*parts: RenderableType, width: int = 110) -> str:
+    """Rich renderables as plain text."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=False)
+    for part in parts:
+        console.print(part, highlight=False)
+    return out.getvalue().rstrip("\n")
+
+
+def plan_text(plan: Plan) -> str:
+    """What `print(plan)` shows."""
+    return render(plan_table(plan), *plan_lines(plan))

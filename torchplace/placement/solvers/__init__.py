@@ -1,0 +1,1 @@
+"""The solvers: one heuristic or exact method a file, in one registry."""

@@ -1,0 +1,76 @@
+"""Timeline: what ran, or would run, when, on which device or link. Simulator and runtimes give the same type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torchplace.compiler.instructions import Instruction, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One instruction, done.
+
+    Attributes:
+        device: whose instruction it is.
+        instruction: what was done.
+        start: seconds since the program started.
+        end: seconds since the program started; of a send, when the value has arrived.
+        route: names of the links that a send used, as `a->b`.
+        nbytes: bytes that a send moved.
+    """
+
+    device: str
+    instruction: Instruction
+    start: float
+    end: float
+    route: tuple[str, ...] = ()
+    nbytes: int = 0
+
+
+@dataclass
+class Timeline:
+    """Events in the order in which they started.
+
+    Attributes:
+        events: what happened.
+        peak_memory: device -> bytes that were live at most.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    peak_memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the start of the program to its last event's end: the step time."""
+        return max((e.end for e in self.events), default=0.0)
+
+    def of(self, device: str) -> list[Event]:
+        """The events of one device."""
+        return [e for e in self.events if e.device == device]
+
+    def busy(self, device: str) -> float:
+        """Seconds for which a device ran segments."""
+        return sum(e.end - e.start for e in self.events if e.device == device and isinstance(e.instruction, Run))
+
+    @property
+    def link_bytes(self) -> dict[str, int]:
+        """Link, as `a->b` -> bytes that went over it."""
+        totals: dict[str, int] = {}
+        for event in self.events:
+            for link in event.route:
+                totals[link] = totals.get(link, 0) + event.nbytes
+        return totals
+
+    @classmethod
+    def joined(cls, timelines: Iterable[Timeline]) -> Timeline:
+        """Timelines one after the other: forward, then backward."""
+        whole = cls()
+        for timeline in timelines:
+            shift = whole.duration
+            for e in timeline.events:
+                whole.events.append(Event(e.device, e.instruction, e.start + shift, e.end + shift, e.route, e.nbytes))
+            for device, peak in timeline.peak_memory.items():
+                whole.peak_memory[device] = max(peak, whole.peak_memory.get(device, 0))
+        return whole

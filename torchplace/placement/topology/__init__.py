@@ -1,0 +1,12 @@
+"""The hardware: devices, switches and links as a graph, presets, files, and this machine."""
+
+from __future__ import annotations
+
+from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.draw import draw_text, matrix_text
+from torchplace.placement.topology.link import Link, both_ways
+from torchplace.placement.topology.route import Route
+from torchplace.placement.topology.switch import Switch
+from torchplace.placement.topology.topology import Topology
+
+__all__ = ["Device", "Link", "Route", "Switch", "Topology", "both_ways", "draw_text", "matrix_text"]

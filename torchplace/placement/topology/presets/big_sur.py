@@ -1,0 +1,83 @@
+"""Big Sur, Facebook's GPU server of 2015: eight Tesla M40 on PCI Express 3.0.
+
+What is public about the machine: it has eight GPUs, was built with the Tesla M40 in mind, and lets the PCIe
+topology be configured (Facebook Engineering, "Facebook to open-source AI hardware design", 2015,
+code.facebook.com/posts/1687861518126048). The posts say neither how many switches there are nor which
+layouts; the layouts here are the three that PCIe servers of eight GPUs come in (Supermicro, "4U GPU System -
+PCIe Root Architectures", describes the same three). Each has two switches with four GPUs, because eight x16
+slots are 128 lanes, more than one switch of the time had (PLX PEX 8796: 96, says its product brief).
+
+The GPU is a Tesla M40 (GM200, Maxwell):
+
+- float32 6.84 TFLOP/s: 3072 CUDA cores x 2 x 1.114 GHz (boost); float64 1/32 of it, 0.214 TFLOP/s, for it has
+  96 cores for that (NVIDIA, "Tesla V100 GPU architecture", WP-08608, table 1, column Tesla M40). float16 has
+  no units of its own in this GPU, so there is no figure for it.
+- Memory 288 GB/s (Microway, "NVIDIA Tesla M40 24GB GPU Accelerator Up Close": the 24 GB card matches the 12
+  GB one in all but capacity). Capacity 11,448 MiB: what `nvidia-smi` reports of the 12 GB card, whose ECC
+  takes its part.
+- Launch overhead: nominal, 5 us. Empty kernels take about 3 us on recent hardware (NVIDIA developer forums,
+  thread 233645), and one eager PyTorch op about 20 us end to end on a V100 (NVIDIA's Nsight Systems guide, as
+  quoted in groundy.com, "Every CUDA kernel pays a launch tax"), most of which overlaps with the op before.
+
+Links and sockets are as in `pcie3`.
+"""
+
+from __future__ import annotations
+
+from torchplace.errors import OptionError
+from torchplace.placement.topology.checks import did_you_mean
+from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.link import Link
+from torchplace.placement.topology.presets.pcie3 import plug, qpi, uplink
+from torchplace.placement.topology.switch import Switch
+from torchplace.placement.topology.topology import Topology
+
+GPUS = 8
+
+# What joins the two switches "pcie:0" and "pcie:1", and through how many sockets.
+_LAYOUTS: dict[str, tuple[int, tuple[Link, ...]]] = {
+    "single-root": (1, uplink("pcie:0", "socket:0") + uplink("pcie:1", "socket:0")),
+    "dual-root": (
+        2,
+        uplink("pcie:0", "socket:0") + uplink("pcie:1", "socket:1") + qpi("socket:0", "socket:1"),
+    ),
+    "cascaded": (1, uplink("pcie:0", "socket:0") + uplink("pcie:1", "pcie:0")),
+}
+LAYOUTS = tuple(_LAYOUTS)
+
+
+def _gpu(number: int) -> Device:
+    return Device(
+        name=f"gpu:{number}",
+        kind="m40",
+        memory=11_448 * 2**20,
+        peak_flops={"float32": 6.84e12, "float64": 0.214e12},
+        memory_bandwidth=288e9,
+        launch_overhead=5e-6,
+        torch_device=f"cuda:{number}",
+    )
+
+
+def big_sur(layout: str = "single-root") -> Topology:
+    """Facebook's Big Sur: eight Tesla M40, four on each of two PCIe switches.
+
+    Args:
+        layout: how the switches are joined. "single-root": both under one socket, so that peers on different
+            switches meet at its root complex. "dual-root": a socket each, joined by QPI. "cascaded": the
+            second switch hangs below the first, and one x16 link leads to the socket.
+
+    Raises:
+        OptionError: no layout has that name.
+    """
+    if layout not in _LAYOUTS:
+        raise OptionError(
+            f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}{did_you_mean(str(layout), LAYOUTS)}"
+        )
+    sockets, joints = _LAYOUTS[layout]
+    slots = tuple(link for i in range(GPUS) for link in plug(f"gpu:{i}", f"pcie:{i // 4}"))
+    switches = (
+        *(Switch(f"socket:{i}", "cpu-socket") for i in range(sockets)),
+        *(Switch(f"pcie:{i}", "pcie-switch") for i in range(2)),
+    )
+    name = "big-sur" if layout == "single-root" else f"big-sur-{layout}"
+    return Topology(name, tuple(_gpu(i) for i in range(GPUS)), switches, slots + joints)

@@ -1,0 +1,58 @@
+"""From what a user gives as the option `topology` to a topology."""
+
+from __future__ import annotations
+
+import os
+
+from torchplace.errors import OptionError, TopologyError
+from torchplace.placement.topology import files, local, presets
+from torchplace.placement.topology.checks import did_you_mean
+from torchplace.placement.topology.topology import Topology
+
+
+def resolve(what: object = None) -> Topology:
+    """The topology that an option means.
+
+    Args:
+        what: None or "local" (this machine, 2 devices), "local:3" (3 devices), a `Topology`, a preset's name,
+            or the path of a file. Text is a path when it ends as a topology file does or has a path separator
+            in it.
+
+    Raises:
+        TopologyError: no such preset or file, or the file is malformed.
+        OptionError: `what` is of another type, or "local:" is followed by no whole number above 0.
+    """
+    if what is None:
+        return local.local()
+    if isinstance(what, Topology):
+        return what
+    if isinstance(what, str):
+        return _named(what)
+    if isinstance(what, os.PathLike):
+        return files.load(what)
+    raise OptionError(
+        f"topology is {what!r} ({type(what).__name__}), expected a Topology, a preset, 'local:N' or a file"
+    )
+
+
+def _named(text: str) -> Topology:
+    if text == "local":
+        return local.local()
+    if text.startswith("local:"):
+        return _local(text)
+    if text in presets.PRESETS:
+        return presets.preset(text)
+    if text.lower().endswith(files.SUFFIXES) or os.sep in text:
+        return files.load(text)
+    known = [*presets.PRESETS, "local"]
+    raise TopologyError(
+        f"no topology {text!r}{did_you_mean(text, known)} (presets: {', '.join(presets.PRESETS)};"
+        f" or local:N, or a file that ends in {', '.join(files.SUFFIXES)})"
+    )
+
+
+def _local(text: str) -> Topology:
+    count = text.removeprefix("local:")
+    if not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise OptionError(f"topology is {text!r}, expected 'local:' and a whole number above 0, such as 'local:3'")
+    return local.local(int(count))

@@ -1,0 +1,251 @@
+"""A topology: devices, switches and links, as a graph with routes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from torchplace.errors import TopologyError
+from torchplace.placement.topology.checks import did_you_mean, listed, require_text
+from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.link import Link
+from torchplace.placement.topology.route import Route
+from torchplace.placement.topology.routing import Network, RouteTable, unreachable
+from torchplace.placement.topology.switch import Switch
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Devices, the switches between them, and the links that join both.
+
+    Immutable, and valid once it exists: names are unique, links join known nodes, and every pair of devices
+    has a route in both directions. Checking that is near-linear in devices + switches + links.
+
+    Attributes:
+        name: what people call it; not a part of its structure.
+        devices: in the order that placements index them.
+        switches: what forwards data and runs no ops.
+        links: one direction each, at most one for each ordered pair of nodes.
+
+    Raises:
+        TopologyError: something is wrong with it; the message names every fault found.
+    """
+
+    name: str
+    devices: tuple[Device, ...]
+    switches: tuple[Switch, ...] = ()
+    links: tuple[Link, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_text("topology", "name", self.name)
+        for field in ("devices", "switches", "links"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        faults = list(self._faults())
+        if faults:
+            raise TopologyError(f"topology {self.name!r}: {'; '.join(faults)}")
+
+    def _faults(self) -> Iterable[str]:
+        if not self.devices:
+            yield "has no devices, expected one or more"
+        known = Counter([*self.device_names, *(switch.name for switch in self.switches)])
+        yield from (f"{count} devices or switches are named {name!r}, expected one"
+                    for name, count in known.items() if count > 1)  # fmt: skip
+        ways = Counter((link.source, link.target) for link in self.links)
+        yield from (f"{count} links go from {source!r} to {target!r}, expected one (add their bandwidths up)"
+                    for (source, target), count in ways.items() if count > 1)  # fmt: skip
+        loose = [end for way in ways for end in way if end not in known]
+        yield from (f"a link joins {end!r}, which is no device or switch{did_you_mean(end, known)}"
+                    for end in dict.fromkeys(loose))  # fmt: skip
+        if not loose:
+            yield from self._unreachable()
+
+    def _unreachable(self) -> Iterable[str]:
+        missing = unreachable(self.device_names, [switch.name for switch in self.switches], self.links)
+        for source, targets in missing.items():
+            yield f"there is no route from {source!r} to {listed(map(repr, targets))}"
+
+    @cached_property
+    def device_names(self) -> tuple[str, ...]:
+        """Names of the devices, in order."""
+        return tuple(device.name for device in self.devices)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.device_names)}
+
+    def index(self, name: str) -> int:
+        """Position of a device in `devices`.
+
+        Raises:
+            TopologyError: no device has that name.
+        """
+        try:
+            return self._positions[name]
+        except KeyError:
+            raise TopologyError(
+                f"topology {self.name!r} has no device {name!r}{did_you_mean(str(name), self._positions)}"
+                f" (devices: {listed(self.device_names)})"
+            ) from None
+
+    def device(self, name: str) -> Device:
+        """The device with that name.
+
+        Raises:
+            TopologyError: no device has that name.
+        """
+        return self.devices[self.index(name)]
+
+    @cached_property
+    def _network(self) -> Network:
+        return Network(self.device_names, [switch.name for switch in self.switches], self.links)
+
+    @cached_property
+    def _tables(self) -> dict[str, RouteTable]:
+        return {}
+
+    @cached_property
+    def _routes(self) -> dict[tuple[str, str], Route]:
+        return {}
+
+    def route(self, source: str, target: str) -> Route:
+        """The way from one device to another: the fastest for `REFERENCE_BYTES`, then the fewest hops.
+
+        Devices other than the two ends forward nothing. The ends may be switches too, to cost a transfer from
+        host memory. Empty when `source` is `target`. Cached: one search for each source (`RouteTable`).
+
+        Raises:
+            TopologyError: a name is unknown, or an end is a switch that has no way there.
+        """
+        found = self._routes.get((source, target))
+        if found is None:
+            found = self._routes[source, target] = self._find(source, target)
+        return found
+
+    def _find(self, source: str, target: str) -> Route:
+        for name in (source, target):
+            if name not in self._network.index:
+                self.index(name)
+        if source not in self._tables:
+            self._tables[source] = RouteTable(self._network, source)
+        links = self._tables[source].links(target)
+        if links is None:
+            raise TopologyError(f"topology {self.name!r} has no route from {source!r} to {target!r}")
+        return Route(links)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of a SHA-256 over names and kinds of devices (in order), of switches and of links.
+
+        Speeds, capacities and the topology's own name are not in it: a plan stays valid when the same machine
+        is measured again.
+        """
+        structure = [
+            [[device.name, device.kind] for device in self.devices],
+            sorted([switch.name, switch.kind] for switch in self.switches),
+            sorted([link.source, link.target, link.kind] for link in self.links),
+        ]
+        return hashlib.sha256(json.dumps(structure).encode()).hexdigest()[:16]
+
+    def to_networkx(self) -> nx.DiGraph[str]:
+        """As a networkx graph: nodes have `role` ("device" or "switch") and `kind`, edges what a link has."""
+        import networkx
+
+        graph: nx.DiGraph[str] = networkx.DiGraph(name=self.name)
+        for device in self.devices:
+            graph.add_node(device.name, role="device", kind=device.kind, memory=device.memory)
+        for switch in self.switches:
+            graph.add_node(switch.name, role="switch", kind=switch.kind)
+        for link in self.links:
+            graph.add_edge(link.source, link.target, kind=link.kind, bandwidth=link.bandwidth, latency=link.latency)
+        return graph
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain lists, dicts, text and numbers: what its files hold (`files.py` documents the fields)."""
+        from torchplace.placement.topology import files
+
+        return files.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Topology:
+        """The topology that `to_dict` gave.
+
+        Raises:
+            TopologyError: a field is missing, unknown, or has a wrong value; all of them are named.
+        """
+        from torchplace.placement.topology import files
+
+        return files.from_dict(data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Topology:
+        """Reads a topology from a YAML or JSON file, told apart by its suffix.
+
+        Raises:
+            TopologyError: the file cannot be read, or is malformed; names the file, the fields and their
+            values.
+        """
+        from torchplace.placement.topology import files
+
+        return files.load(path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes itself to a YAML or JSON file, by suffix; the file changes as a whole or not at all.
+
+        Raises:
+            TopologyError: the suffix is another one, or the file cannot be written.
+        """
+        from torchplace.placement.topology import files
+
+        files.save(self, path)
+
+    @classmethod
+    def preset(cls, name: str) -> Topology:
+        """A documented machine by name, such as "dgx1-v100".
+
+        Raises:
+            TopologyError: no preset has that name; lists those that exist.
+        """
+        from torchplace.placement.topology import presets
+
+        return presets.preset(name)
+
+    @classmethod
+    def local(cls, n: int = 2, threads: int | None = None) -> Topology:
+        """`n` devices of this machine: its accelerators, or CPU devices (`local.local` says more).
+
+        Raises:
+            OptionError: `n` or `threads` is not a whole number above 0.
+        """
+        from torchplace.placement.topology import local
+
+        return local.local(n, threads)
+
+    @classmethod
+    def resolve(cls, what: object = None) -> Topology:
+        """The topology that an option means: None, a Topology, a preset, "local:3", or a file.
+
+        Raises:
+            TopologyError: no such preset or file, or the file is malformed.
+            OptionError: `what` is of another type, or "local:" is followed by no whole number above 0.
+        """
+        from torchplace.placement.topology import resolve
+
+        return resolve.resolve(what)
+
+    def __reduce__(self) -> tuple[type[Topology], tuple[object, ...]]:
+        # Without the cached tables, which are large and quickly made again.
+        return Topology, (self.name, self.devices, self.switches, self.links)
+
+    def __str__(self) -> str:
+        from torchplace.placement.topology import draw
+
+        return draw.draw_text(self)
