@@ -1,0 +1,242 @@
+"""The few lines that a user touches: `compile`, `plan`, `plans`, `compare`, and the Dynamo backend."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchplace.compiler.capture import Captured, Capturer
+from torchplace.compiler.dry import capture_dry
+from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
+from torchplace.errors import InfeasibleError, OptionError
+from torchplace.options import Options
+from torchplace.placement.plan import Plan
+from torchplace.placement.planning import Request, make_plan
+from torchplace.placement.report.tables import Row, compare_table, render
+from torchplace.placement.solvers.registry import solver_names
+from torchplace.runtime.session import Session
+
+FIRST_CALL_SECONDS, PLAN_SECONDS = 1.0, 10.0
+
+_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+
+
+def compile(model: Any = None, **options: Any) -> Any:
+    """Place a model or function on many devices: it is captured at its first call, planned, and run from then on.
+
+    A module is compiled in place, as `nn.Module.compile()` does it: its class, call signature, `state_dict` keys,
+    parameters and attributes stay. Ordinary autograd works through it.
+
+    Args:
+        model: an `nn.Module`, a class of them, or a function of tensors; None when used as `@compile(...)`.
+        **options: see `Options`: `topology`, `solver`, `pins`, `plan`, `rehearse`, `dynamic`, `fullgraph`, `seed`...
+
+    Returns:
+        The same module or class; for a function, a new one that runs placed.
+
+    Raises:
+        OptionError: an option is unknown or has a value that it cannot have.
+        PlanError: the plan given is damaged or for another topology (for another model: at the first call).
+
+    Example:
+        >>> model = compile(model, topology="local:2", solver="balanced")  # doctest: +SKIP
+    """
+    checked = Options.of(options)
+    if model is None:
+        return lambda target: compile(target, **options)
+    if isinstance(model, nn.Module):
+        return _compile_instance(model, checked)
+    if inspect.isclass(model) and issubclass(model, nn.Module):
+        model._compiled_call_impl = _CompiledOnFirstCall(checked)  # type: ignore[assignment]
+        return model
+    if callable(model) and not inspect.isclass(model):
+        return _compile_function(model, checked)
+    raise OptionError(f"cannot compile {model!r}; expected an nn.Module, a class of them, or a function of tensors")
+
+
+def _session(options: Options) -> Session:
+    plan = options.loaded_plan()
+    return Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
+
+
+def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
+    session = _session(options)
+    names = functools.partial(_names_of, weakref.ref(model))
+    capturer = Capturer(session, type(model).__name__, names, arguments=argument_names(model))
+    compile_module(model, capturer, dynamic=options.dynamic, fullgraph=options.fullgraph)
+    _sessions[model] = session
+    return model
+
+
+def _compile_function(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
+    session = _session(options)
+    capturer = Capturer(session, getattr(function, "__name__", "function"))
+    compiled = compile_function(function, capturer, dynamic=options.dynamic, fullgraph=options.fullgraph)
+    wrapper = functools.wraps(function)(lambda *args, **kwargs: compiled(*args, **kwargs))
+    _sessions[wrapper] = session
+    return wrapper
+
+
+class _CompiledOnFirstCall:
+    """Stands in a decorated class where `nn.Module.__call__` looks for a compiled call.
+
+    Each instance is compiled when it is first called: by then its `__init__`, and any subclass's, has ended.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def __get__(self, instance: nn.Module | None, owner: type) -> Any:
+        if instance is None:
+            return None
+        _compile_instance(instance, self.options)
+        return instance.__dict__["_compiled_call_impl"]
+
+
+def _names_of(model: weakref.ref[nn.Module]) -> dict[int, str]:
+    """Id of each parameter and buffer -> its full name, looked up afresh: modules may have been swapped."""
+    held = model()
+    named = () if held is None else (held.named_buffers(), held.named_parameters())
+    return {id(tensor): name for pairs in named for name, tensor in pairs}
+
+
+def backend(module: torch.fx.GraphModule, inputs: Sequence[Any], **options: Any) -> Callable[..., Any]:
+    """The Dynamo backend: `torch.compile(model, backend="torchplace", options={"topology": "local:2"})`."""
+    given = dict(options.pop("options", None) or {})
+    options.pop("mode", None)
+    session = _backend_session(tuple(sorted(given.items(), key=lambda item: item[0])))
+    return Capturer(session, "model")(module, inputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _backend_session(options: tuple[tuple[str, Any], ...]) -> Session:
+    """One session for all graphs captured with the same options: parameters keep their devices between them."""
+    return _session(Options.of(dict(options)))
+
+
+def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Plan:
+    """Plan a call without running it: nothing is computed, and a model on the meta device stays there.
+
+    Args:
+        model: an `nn.Module` or a function of tensors.
+        args: positional arguments of the call (a single tensor stands for one argument).
+        kwargs: keyword arguments.
+        **options: see `Options`; `training=True` plans forward and backward.
+
+    Returns:
+        The plan of the largest graph; `rest` has those of others, where the model has graph breaks.
+
+    Raises:
+        CaptureError: the call could not be captured.
+        InfeasibleError: nothing fits the devices; says which lacks how many bytes.
+        OptionError: an option is unknown or has a value that it cannot have.
+    """
+    checked = Options.of(options)
+    request = checked.request(PLAN_SECONDS)
+    found = _capture(model, args, kwargs, checked)
+    ordered = sorted((make_plan(c, request) for c in found), key=lambda p: -len(p.placement))
+    return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]))
+
+
+def _capture(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options) -> list[Captured]:
+    arguments = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    return capture_dry(
+        model,
+        arguments,
+        dict(kwargs or {}),
+        training=options.training,
+        fullgraph=options.fullgraph,
+        dynamic=options.dynamic,
+    )
+
+
+def plans(model: Any) -> list[Plan]:
+    """The plans in use by a compiled model or function, one for each graph captured so far.
+
+    Raises:
+        OptionError: it was not compiled by torchplace.
+    """
+    try:
+        return _sessions[model].plans
+    except (KeyError, TypeError):
+        name = getattr(model, "__name__", type(model).__name__)
+        raise OptionError(f"{name!r} is not compiled by torchplace; pass what tp.compile returned") from None
+
+
+def session_of(model: Any) -> Session:
+    """What runs a compiled model: its plans, programs and timelines."""
+    plans(model)
+    return _sessions[model]
+
+
+class Comparison(list[Row]):
+    """The rows of a comparison, best first within the order asked for; prints as a table."""
+
+    def __init__(self, rows: Iterable[Row], title: str) -> None:
+        """Rows, and what was compared."""
+        super().__init__(rows)
+        self.title = title
+
+    def __str__(self) -> str:
+        return render(compare_table(self, self.title))
+
+
+def compare(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    solvers: str | Sequence[str] = "all",
+    on_row: Callable[[Row], None] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Plan a call with several solvers and print them side by side; the model is captured once.
+
+    Args:
+        model: as for `plan`.
+        args: positional arguments of the call.
+        kwargs: keyword arguments.
+        solvers: names, or "all".
+        on_row: is called with each row as it comes; then nothing is printed.
+        **options: see `Options`.
+
+    Returns:
+        One row for each solver.
+
+    Raises:
+        OptionError: there is no such solver.
+    """
+    names = list(solver_names()) if solvers == "all" else _named(solvers)
+    checked = [Options.of({**options, "solver": name}) for name in names]
+    request = checked[0].request(PLAN_SECONDS)
+    captured = max(_capture(model, args, kwargs, checked[0]), key=lambda c: len(c.graph.ops))
+    rows = []
+    for name in names:
+        rows.append(_row(captured, dataclasses.replace(request, solver=name)))
+        if on_row is not None:
+            on_row(rows[-1])
+    result = Comparison(rows, f"{captured.graph.name} ({len(captured.graph.ops)} ops) on {request.topology.name}")
+    if on_row is None:
+        print(result)
+    return result
+
+
+def _named(solvers: str | Sequence[str]) -> list[str]:
+    return [s.strip() for s in solvers.split(",")] if isinstance(solvers, str) else list(solvers)
+
+
+def _row(captured: Captured, request: Request) -> Row:
+    begun = perf_counter()
+    try:
+        found, reason = make_plan(captured, request), ""
+    except InfeasibleError as error:
+        found, reason = None, str(error)
+    return Row(request.solver, found, perf_counter() - begun, reason)

@@ -1,0 +1,124 @@
+"""The options of `compile`, `plan` and `compare`: the same names everywhere, checked in one place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torchplace.errors import OptionError
+from torchplace.placement.cost.compute import ComputeCost, Roofline
+from torchplace.placement.plan import Plan
+from torchplace.placement.planning import Request
+from torchplace.placement.solvers.registry import get_solver
+from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.profile import cpu_figures
+
+_LATER: frozenset[str] = frozenset(
+    {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "optimizer", "codegen"}
+)
+_OBJECTIVES = ("latency",)
+_COSTS: dict[str, type[ComputeCost]] = {"auto": Roofline, "roofline": Roofline}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask for.
+
+    Attributes:
+        topology: a `Topology`, a preset's name, `local:3`, a file, or None for this machine.
+        solver: name of a solver.
+        objective: `latency`: seconds of one call.
+        cost: source of compute costs: `auto` or `roofline`.
+        training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
+        pins: op or module pattern -> device.
+        dynamic: dynamic shapes, as `torch.compile` takes it.
+        fullgraph: a graph break is an error.
+        plan: a plan to run, or its file, instead of searching one.
+        rehearse: run the plan of another machine on CPU devices.
+        time_limit: seconds of search; None for 10 in `tp.plan` and 1 in a first call.
+        seed: of the solver.
+    """
+
+    topology: Topology | str | Path | None = None
+    solver: str = "auto"
+    objective: str = "latency"
+    cost: str = "auto"
+    training: bool = False
+    pins: Mapping[str, str] = field(default_factory=dict)
+    dynamic: bool | None = None
+    fullgraph: bool = False
+    plan: Plan | str | Path | None = None
+    rehearse: bool = False
+    time_limit: float | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Check options by name and value.
+
+        Raises:
+            OptionError: names the option, its value and what was expected.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in given:
+            if name in _LATER:
+                raise OptionError(f"option {name!r} is not there yet; this version has {', '.join(known)}")
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise OptionError(f"unknown option {name!r}{hint} Expected one of {', '.join(known)}")
+        options = cls(**given)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        _one_of("objective", self.objective, _OBJECTIVES)
+        _one_of("cost", self.cost, tuple(_COSTS))
+        get_solver(self.solver)
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise OptionError(f"time_limit is {self.time_limit!r}; expected seconds above 0, or None")
+        if not isinstance(self.pins, Mapping):
+            raise OptionError(f"pins is {self.pins!r}; expected a mapping from an op or module pattern to a device")
+
+    def loaded_plan(self) -> Plan | None:
+        """The plan to run, read from its file if a file was given."""
+        return Plan.load(self.plan) if isinstance(self.plan, (str, Path)) else self.plan
+
+    def request(self, default_limit: float, plan: Plan | None = None) -> Request:
+        """What the planner is asked.
+
+        Args:
+            default_limit: seconds of search where the user gave no limit.
+            plan: a plan to run: its topology is the one, unless another is given.
+
+        Raises:
+            PlanError: the plan is for another topology than the one given.
+            TopologyError: there is no such topology.
+        """
+        topology = resolve_topology(plan.topology if plan is not None and self.topology is None else self.topology)
+        if plan is not None:
+            plan.check_topology(topology)
+        return Request(
+            topology,
+            solver=self.solver,
+            objective=self.objective,
+            pins=dict(self.pins),
+            time_limit=self.time_limit or default_limit,
+            seed=self.seed,
+            cost=_COSTS[self.cost](),
+        )
+
+
+def resolve_topology(topology: Topology | str | Path | None) -> Topology:
+    """The topology that a user names; this machine's CPU devices get measured speeds, once for each machine."""
+    if topology is None or (isinstance(topology, str) and topology.split(":")[0] == "local"):
+        cpu_figures()
+    return Topology.resolve(topology)
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise OptionError(f"{option} is {value!r}; this version knows {', '.join(map(repr, known))}")

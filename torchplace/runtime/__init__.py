@@ -1,0 +1,1 @@
+"""Runtime wing: runs a program on real devices and records what happened."""

@@ -1,0 +1,203 @@
+"""Interprets one device's list of instructions. Which thread does it, and how it waits, is its caller's choice."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from torchplace.compiler.graph import Graph
+from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
+from torchplace.compiler.lifetimes import Instance, uses
+from torchplace.compiler.program import Program
+from torchplace.errors import ProgramError
+from torchplace.runtime.accelerator import Courier, Parcel
+from torchplace.runtime.kernels import make_kernel, op_error
+
+Env = dict[Instance, Any]
+Step = Callable[["Call", Env], None]
+
+
+class Aborted(Exception):  # noqa: N818  # an outcome, not an error: another device has failed
+    """Another device of this call has failed; this one stops."""
+
+
+ABORT = object()
+
+
+@dataclass(eq=False)
+class Call:
+    """One run of a program: what its devices share.
+
+    Attributes:
+        seed: of this step.
+        channels: (source, target) -> what is on its way, in order.
+        originals: the caller's tensors, by input name: what `update` writes to.
+        blocking: whether a device waits for a value that is not there yet (else `queue.Empty` is raised).
+        events: device -> (instruction, start, end), in `perf_counter` seconds.
+    """
+
+    seed: int
+    channels: dict[tuple[str, str], queue.SimpleQueue[Any]]
+    originals: dict[str, Any]
+    blocking: bool = True
+    events: dict[str, list[tuple[Instruction, float, float]]] = field(default_factory=dict)
+
+    def abort(self) -> None:
+        """Wake every device that waits, now or later: it stops with `Aborted`."""
+        for channel in self.channels.values():
+            channel.put(ABORT)
+
+
+class DeviceProgram:
+    """One device's list, prepared: kernels compiled, waits worked out."""
+
+    def __init__(
+        self,
+        program: Program,
+        graph: Graph,
+        device: str,
+        torch_devices: Mapping[str, torch.device],
+        keys: Mapping[str, str],
+    ) -> None:
+        """Prepare the list of `device`.
+
+        Args:
+            program: the whole program.
+            graph: that it was lowered from.
+            device: the device's name.
+            torch_devices: name -> torch device, of all of them.
+            keys: op name -> structural key, for ops that draw random numbers.
+        """
+        self.program, self.graph, self.device, self.keys = program, graph, device, keys
+        self.torch_device = torch_devices[device]
+        self.couriers = {d: Courier(self.torch_device, t) for d, t in torch_devices.items()}
+        self.receivers = {d: Courier(t, self.torch_device) for d, t in torch_devices.items()}
+        self.ops = {op.name: op for op in graph.ops}
+        self.updated = {i.state for _, i in program if isinstance(i, Update)}
+        self.steps = [self._step(*found) for found in self._with_waits()]
+
+    def _with_waits(self) -> list[tuple[Instruction, list[tuple[Instance, str]], set[Instance]]]:
+        """Each instruction, the received values that it is the first to use (and their senders), what is freed next."""
+        pending: dict[Instance, str] = {}
+        result = []
+        instructions = self.program.instructions.get(self.device, [])
+        for at, instruction in enumerate(instructions):
+            waits = [(v, pending.pop(v)) for v in uses(instruction) if v in pending]
+            if isinstance(instruction, Recv):
+                pending[instruction.value, instruction.microbatch] = instruction.source
+            result.append((instruction, waits, _freed_from(instructions, at + 1)))
+        result += [(Recv(v, s, k), [((v, k), s)], set()) for (v, k), s in pending.items()]  # outputs that end here
+        return result
+
+    def _step(self, instruction: Instruction, waits: list[tuple[Instance, str]], freed: set[Instance]) -> Step:
+        action = self._action(instruction, freed)
+        timed = not isinstance(instruction, (Free, Recv))
+        device = self.device
+
+        def step(call: Call, env: Env) -> None:
+            for instance, source in waits:
+                if instance not in env:
+                    self._wait(call, env, instance, source)
+            if timed:
+                start = perf_counter()
+                action(call, env)
+                call.events[device].append((instruction, start, perf_counter()))
+            else:
+                action(call, env)
+
+        return step
+
+    def _wait(self, call: Call, env: Env, instance: Instance, source: str) -> None:
+        """Take what a source sends until the value that is needed has come."""
+        start = perf_counter()
+        channel, courier = call.channels[source, self.device], self.receivers[source]
+        while instance not in env:
+            item = channel.get(block=call.blocking)
+            if item is ABORT:
+                raise Aborted
+            name, parcel = item
+            env[name] = courier.receive(parcel)
+        call.events[self.device].append((Recv(instance[0], source, instance[1]), start, perf_counter()))
+
+    def _action(self, instruction: Instruction, freed: set[Instance]) -> Step:
+        match instruction:
+            case Run():
+                return self._run(instruction, freed)
+            case Send():
+                return self._send(instruction)
+            case Recv():
+                return lambda call, env: None  # whoever uses the value first waits for it
+            case Free():
+                key = (instruction.value, instruction.microbatch)
+                return lambda call, env: env.__delitem__(key) if key in env else None
+            case Update():
+                return self._update(instruction)
+            case Accumulate():
+                return self._accumulate(instruction)
+            case Reduce():
+                raise ProgramError(f"'{instruction}': collectives do not run in one process")
+
+    def _run(self, run: Run, freed: set[Instance]) -> Step:
+        ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
+        kernel = make_kernel(self.graph, ops, run, self.torch_device, self.device, self.keys)
+        k = run.microbatch
+        taken, given = [(v, k) for v in run.inputs], [(v, k) for v in run.outputs]
+        take = [(i in freed, i) for i in taken]
+
+        def action(call: Call, env: Env) -> None:
+            args = [env.pop(i) if last else env[i] for last, i in take]
+            results = kernel(args, call.seed + k)
+            env.update(zip(given, results, strict=True))
+
+        return action
+
+    def _send(self, send: Send) -> Step:
+        key, route = (send.value, send.microbatch), (self.device, send.to)
+        courier, copy = self.couriers[send.to], self._overwritten(send.value)
+
+        def action(call: Call, env: Env) -> None:
+            parcel: Parcel = courier.send(env[key], copy)
+            call.channels[route].put((key, parcel))
+
+        return action
+
+    def _overwritten(self, value: str) -> bool:
+        """Whether the program writes to the memory of a value: then what is sent must be a copy."""
+        slot = self.program.values[value]
+        return bool(self.updated & {value, slot.base})
+
+    def _update(self, update: Update) -> Step:
+        name, key = update.state, (update.value, update.microbatch)
+
+        def action(call: Call, env: Env) -> None:
+            try:
+                call.originals[name].copy_(env[key])
+            except Exception as error:
+                raise op_error(self._writer(name), self.device, error) from error
+
+        return action
+
+    def _writer(self, state: str) -> Any:
+        return next((op for op in self.graph.ops if state in op.mutates), None)
+
+    def _accumulate(self, accumulate: Accumulate) -> Step:
+        key, into = (accumulate.value, accumulate.microbatch), (accumulate.into, 0)
+
+        def action(call: Call, env: Env) -> None:
+            env[into] = env[key].add_(env[into]) if into in env else env[key].clone()
+
+        return action
+
+
+def _freed_from(instructions: list[Instruction], at: int) -> set[Instance]:
+    """What a row of frees that starts at an index drops: a run before it may drop those after their last use."""
+    freed = set()
+    while at < len(instructions) and isinstance(free := instructions[at], Free):
+        freed.add((free.value, free.microbatch))
+        at += 1
+    return freed

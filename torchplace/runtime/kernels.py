@@ -1,0 +1,160 @@
+"""Segments as Python functions: straight-line code that calls the ops and drops every value after its last use."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchplace.compiler.dynamo import direct_call
+from torchplace.compiler.graph import Callee, Graph, Here, Op, Subgraph, Value
+from torchplace.compiler.instructions import Run
+from torchplace.compiler.targets import resolve_target
+from torchplace.errors import ExecutionError
+
+Kernel = Callable[[list[Any], int], Sequence[Any]]
+"""Takes a segment's inputs, in a list that it empties, and the seed of this step and micro-batch."""
+
+_random_lock = threading.Lock()
+
+
+def op_seed(seed: int, key: str) -> int:
+    """Seed of one op in one step: the same wherever, and in whatever order, it runs."""
+    digest = hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def draw(seed: int, key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call an op that draws random numbers with its own seed; the caller's generator stays as it is.
+
+    Default generators belong to the process, so that only one thread at a time may borrow one.
+    """
+    with _random_lock, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(op_seed(seed, key))
+        return function(*args, **kwargs)
+
+
+class _Writer:
+    """Writes one segment's function."""
+
+    def __init__(self, graph: Graph, device: torch.device, keys: Mapping[str, str]) -> None:
+        self.graph, self.device, self.keys = graph, device, keys
+        self.names: dict[str, str] = {}
+        self.bound: dict[str, Any] = {"draw": draw}
+        self.lines: list[str] = []
+
+    def name(self, value: str) -> str:
+        return self.names.setdefault(value, f"v{len(self.names)}")
+
+    def bind(self, constant: object) -> str:
+        name = f"c{len(self.bound)}"
+        self.bound[name] = constant
+        return name
+
+    def argument(self, argument: Any) -> str:
+        """An argument as Python source; what has no literal is bound as a global."""
+        if isinstance(argument, Value):
+            return self.name(argument.name)
+        if isinstance(argument, (list, tuple)):
+            inner = "".join(f"{self.argument(a)}, " for a in argument)
+            return f"[{inner}]" if isinstance(argument, list) else f"({inner})"
+        if isinstance(argument, dict):
+            return "{" + "".join(f"{k!r}: {self.argument(v)}, " for k, v in argument.items()) + "}"
+        if isinstance(argument, slice):
+            return f"slice({', '.join(self.argument(a) for a in (argument.start, argument.stop, argument.step))})"
+        if argument is None or isinstance(argument, (bool, int, str)):
+            return repr(argument)
+        return self.bind(self.constant(argument))
+
+    def constant(self, argument: Any) -> Any:
+        if isinstance(argument, Here):
+            return self.device
+        if isinstance(argument, Subgraph):
+            return self.graph.subgraphs[argument.name]
+        return resolve_target(argument.target) if isinstance(argument, Callee) else argument
+
+    def call(self, op: Op) -> str:
+        function = self.bind(direct_call(resolve_target(op.target)))
+        parts = [self.argument(a) for a in op.args]
+        parts += [f"{k}={self.argument(v)}" for k, v in op.kwargs.items()]
+        if op.random:
+            return f"draw(seed, {self.keys[op.name]!r}, {', '.join([function, *parts])})"
+        return f"{function}({', '.join(parts)})"
+
+    def op(self, op: Op, dying: Sequence[str]) -> None:
+        """One line for one op, so that a traceback's line number names it."""
+        results = [self.name(v.name) for v in op.outputs]
+        left = f"{', '.join(results)}, = " if _is_multiple(op) else "".join(f"{r} = " for r in results)
+        drop = f"; del {', '.join(dying)}" if dying else ""
+        self.lines.append(f"    {left}{self.call(op)}{drop}")
+
+
+def _is_multiple(op: Op) -> bool:
+    return bool(op.outputs) and op.outputs[0].name != op.name
+
+
+def make_kernel(
+    graph: Graph, ops: Sequence[Op], run: Run, device: torch.device, where: str, keys: Mapping[str, str]
+) -> Kernel:
+    """Compile the ops of a segment to one function.
+
+    Args:
+        graph: that they belong to.
+        ops: in order.
+        run: the instruction: inputs and outputs.
+        device: torch device that replaces "the device that this op is placed on".
+        where: name of the device in the topology, for error messages.
+        keys: op name -> structural key, for those that draw random numbers.
+    """
+    writer = _Writer(graph, device, keys)
+    names = [writer.name(v) for v in run.inputs]
+    writer.lines.append("def segment(args, seed):")
+    writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
+    dying = _last_uses(ops, run)
+    for op, last in zip(ops, dying, strict=True):
+        writer.op(op, [writer.name(v) for v in last])
+    writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")
+    filename = f"<torchplace {graph.name} {run.segment}>"
+    exec(compile("\n".join(writer.lines), filename, "exec"), writer.bound)
+    return _named_errors(writer.bound["segment"], filename, ops, where)
+
+
+def _last_uses(ops: Sequence[Op], run: Run) -> list[list[str]]:
+    """For each op, the values that nothing behind it needs."""
+    last: dict[str, int] = {}
+    for i, op in enumerate(ops):
+        for value in (*op.inputs, *op.outputs):
+            last[value.name] = i
+    for name in run.outputs:
+        last.pop(name, None)
+    ending: list[list[str]] = [[] for _ in ops]
+    for name, i in last.items():
+        ending[i].append(name)
+    return ending
+
+
+def _named_errors(function: Kernel, filename: str, ops: Sequence[Op], where: str) -> Kernel:
+    """Raise what an op raises as an error that names the op, its source line and its device."""
+
+    def segment(args: list[Any], seed: int) -> Sequence[Any]:
+        try:
+            return function(args, seed)
+        except Exception as error:
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == filename]
+            op = ops[lines[0] - 3] if lines and lines[0] is not None and lines[0] >= 3 else None
+            raise op_error(op, where, error) from error
+
+    return segment
+
+
+def op_error(op: Op | None, where: str, error: BaseException) -> ExecutionError:
+    """The error that a caller sees when an op fails."""
+    cause = f"{type(error).__name__}: {error}"
+    if op is None:
+        return ExecutionError(f"a segment failed on device {where}: {cause}")
+    origin = ", ".join(filter(None, (op.module and f"module {op.module}", op.source)))
+    return ExecutionError(f"op {op.name!r} ({op.target}{origin and '; ' + origin}) failed on device {where}: {cause}")

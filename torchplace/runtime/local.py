@@ -1,0 +1,237 @@
+"""The local runtime: one process, a worker thread for each device."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from torchplace.compiler.dynamo import below_autograd, dispatch_modes_active
+from torchplace.compiler.graph import Graph, Value
+from torchplace.compiler.instructions import Instruction, Send
+from torchplace.compiler.program import Program
+from torchplace.compiler.verify import verify
+from torchplace.errors import ExecutionError
+from torchplace.placement.timeline import Event, Timeline
+from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.accelerator import on_device
+from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
+
+Job = Callable[[], None]
+
+
+class Worker:
+    """The thread of one device: does jobs in the order in which they come."""
+
+    def __init__(self, name: str, threads: int | None) -> None:
+        """Start it; `threads` is its number of intra-op threads (None: that of whoever calls)."""
+        self.threads = threads
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._loop, name=f"torchplace {name}", daemon=True)
+        self.thread.start()
+
+    def _loop(self) -> None:
+        with torch.no_grad(), below_autograd():
+            while True:
+                self.jobs.get()()
+
+
+class LocalRuntime:
+    """Runs programs on the devices of a topology, in this process."""
+
+    def __init__(self, topology: Topology, torch_devices: Mapping[str, torch.device] | None = None) -> None:
+        """Prepare to run on `topology`; `torch_devices` stand in for its own when a plan is rehearsed."""
+        self.topology = topology
+        own = {d.name: torch.device(d.torch_device) for d in topology.devices}
+        self.torch_devices = dict(torch_devices or own)
+        self._workers: dict[str, Worker] = {}
+        self._submitting = threading.Lock()
+
+    def prepare(self, program: Program, graph: Graph, keys: Mapping[str, str] | None = None) -> Executable:
+        """Verify a program and compile its segments.
+
+        Args:
+            program: lowered from `graph`, for this topology.
+            graph: the ops.
+            keys: op name -> structural key of the whole captured graph, where `graph` is a part of it.
+
+        Raises:
+            ProgramError: the program has faults.
+        """
+        verify(program)
+        return Executable(self, program, graph, keys)
+
+    def submit(self, jobs: Mapping[str, Job]) -> None:
+        """Give every device its job of one call. All at once: two calls never stand in different orders."""
+        with self._submitting:
+            for device, job in jobs.items():
+                self._worker(device).jobs.put(job)
+
+    def in_worker(self) -> bool:
+        """Whether the calling thread is one of ours (it must not wait for the others)."""
+        return any(w.thread is threading.current_thread() for w in self._workers.values())
+
+    def _worker(self, device: str) -> Worker:
+        if device not in self._workers:
+            self._workers[device] = Worker(device, self.topology.device(device).threads)
+        return self._workers[device]
+
+
+class Executable:
+    """A program that can be called: with the graph's inputs in order, it returns the graph's outputs."""
+
+    def __init__(self, runtime: LocalRuntime, program: Program, graph: Graph, keys: Mapping[str, str] | None) -> None:
+        self.runtime, self.program, self.graph = runtime, program, graph
+        self.active = [d for d in program.devices if program.instructions[d] or self._ends_on(d)]
+        self.random = any(op.random for op in graph.ops)
+        known = dict(graph.keys()) if self.random else {}
+        known.update(keys or {})
+        self.devices = {d: DeviceProgram(program, graph, d, runtime.torch_devices, known) for d in self.active}
+        self.inputs = [v for v in graph.inputs if v.kind != "constant"]
+        self.routes = sorted({(d, i.to) for d, i in program if isinstance(i, Send)})
+        self.constants = {n: t.to(runtime.torch_devices[program.inputs[n].device]) for n, t in graph.constants.items()}
+        self._last: tuple[float, dict[str, list[tuple[Instruction, float, float]]]] | None = None
+
+    def _ends_on(self, device: str) -> bool:
+        starts = {e.device for e in self.program.inputs.values()}
+        return device in starts or any(e.device == device for e in self.program.outputs)
+
+    def __call__(self, args: list[Any]) -> list[Any]:
+        """Run it.
+
+        Args:
+            args: the graph's inputs in order; the list is emptied, so that memory can be freed early.
+
+        Returns:
+            The outputs, in order.
+
+        Raises:
+            ExecutionError: an op failed; names it, its source line and its device. The next call works.
+        """
+        call, envs = self._start(args)
+        begun = perf_counter()
+        if len(self.active) <= 1 or dispatch_modes_active() or self.runtime.in_worker():
+            self._run_here(call, envs)
+        else:
+            self._run_on_workers(call, envs)
+        self._last = (begun, call.events)
+        return self._finish(envs)
+
+    def _start(self, args: list[Any]) -> tuple[Call, dict[str, Env]]:
+        envs: dict[str, Env] = {d: {} for d in self.active}
+        originals: dict[str, Any] = {}
+        for value, arg in itertools.chain(zip(self.inputs, args, strict=True), self._constants()):
+            originals[value.name] = arg
+            device = self.program.inputs[value.name].device
+            envs[device][value.name, 0] = self._on(arg, device)
+        args.clear()
+        updated = {n for d in self.devices.values() for n in d.updated}
+        seed = int(torch.randint(2**62, ())) if self.random else 0
+        call = Call(seed, {r: queue.SimpleQueue() for r in self.routes}, {n: originals[n] for n in updated})
+        call.events = {d: [] for d in self.active}
+        return call, envs
+
+    def _constants(self) -> list[tuple[Value, Any]]:
+        return [(v, self.constants[v.name]) for v in self.graph.inputs if v.kind == "constant"]
+
+    def _on(self, value: Any, device: str) -> Any:
+        """An input where the program expects it: the caller's tensors may be elsewhere."""
+        target = self.runtime.torch_devices[device]
+        if isinstance(value, torch.Tensor) and value.device != target and target.type != "cpu":
+            return value.to(target, non_blocking=True)
+        return value
+
+    def _run_here(self, call: Call, envs: dict[str, Env]) -> None:
+        """Run every device in this thread, each as far as it can go, till all are done."""
+        call.blocking = False
+        at = dict.fromkeys(self.active, 0)
+        with torch.no_grad(), below_autograd():
+            while any(at[d] < len(self.devices[d].steps) for d in self.active):
+                before = dict(at)
+                for device in self.active:
+                    at[device] = self._advance(device, at[device], call, envs[device])
+                if at == before:
+                    raise ExecutionError(f"program {self.program.name!r}: no device can go on (a fault of lowering)")
+
+    def _advance(self, device: str, at: int, call: Call, env: Env) -> int:
+        steps = self.devices[device].steps
+        with on_device(self.runtime.torch_devices[device]):
+            for i in range(at, len(steps)):
+                try:
+                    steps[i](call, env)
+                except queue.Empty:
+                    return i
+        return len(steps)
+
+    def _run_on_workers(self, call: Call, envs: dict[str, Env]) -> None:
+        """Run every device in its worker; the first that fails stops the others."""
+        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        caller = torch.get_num_threads(), torch.is_inference_mode_enabled()
+        self.runtime.submit({d: self._job(d, call, envs[d], done, caller) for d in self.active})
+        failures = []
+        try:
+            for _ in self.active:
+                if (outcome := done.get()) is not None:
+                    failures.append(outcome)
+        except BaseException:  # an interrupt: leave no worker waiting behind
+            call.abort()
+            raise
+        real = [f for f in failures if not isinstance(f, Aborted)]
+        if real:
+            raise real[0]
+
+    def _job(
+        self,
+        device: str,
+        call: Call,
+        env: Env,
+        done: queue.SimpleQueue[BaseException | None],
+        caller: tuple[int, bool],
+    ) -> Job:
+        threads = self.runtime.topology.device(device).threads or caller[0]
+
+        def job() -> None:
+            outcome: BaseException | None = None
+            try:
+                if torch.get_num_threads() != threads:
+                    torch.set_num_threads(threads)
+                with torch._C._InferenceMode(caller[1]), on_device(self.runtime.torch_devices[device]):
+                    for step in self.devices[device].steps:
+                        step(call, env)
+            except BaseException as error:
+                outcome = error
+                call.abort()
+            done.put(outcome)
+
+        return job
+
+    def _finish(self, envs: dict[str, Env]) -> list[Any]:
+        results = []
+        for output, exit_ in zip(self.graph.outputs, self.program.outputs, strict=True):
+            value = output.value if exit_.value is None else envs[exit_.device][exit_.value, 0]
+            results.append(self._at_home(value) if output.kind == "output" else value)
+        return results
+
+    def _at_home(self, value: Any) -> Any:
+        """A user's output on the device that eager would give."""
+        home = torch.device(self.graph.home)
+        if isinstance(value, torch.Tensor) and value.device.type == home.type == "cpu":
+            return value
+        moved = isinstance(value, torch.Tensor) and home.type != "cpu" and value.device != home
+        return value.to(home) if moved else value
+
+    @property
+    def timeline(self) -> Timeline:
+        """What ran in the last call, and when."""
+        if self._last is None:
+            return Timeline()
+        begun, events = self._last
+        happened = [
+            Event(d, i, start - begun, end - begun) for d, recorded in events.items() for i, start, end in recorded
+        ]
+        return Timeline(sorted(happened, key=lambda e: e.start))

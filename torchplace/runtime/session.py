@@ -1,0 +1,104 @@
+"""A compiled model at work: captured graphs are planned, its programs run, its parameters settled on their devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.dynamo import Runner
+from torchplace.compiler.graph import Value
+from torchplace.errors import OptionError
+from torchplace.placement.evaluate import Evaluator
+from torchplace.placement.plan import Plan
+from torchplace.placement.planning import Request, finish, follow_plan, make_plan
+from torchplace.runtime.local import Executable, LocalRuntime
+from torchplace.runtime.state import Owners, move_in_place
+
+
+@dataclass(eq=False)
+class Placed:
+    """One captured graph of a model: its plan, and what runs its parts."""
+
+    plan: Plan
+    parts: tuple[Executable, ...]
+
+
+@dataclass(eq=False)
+class Session:
+    """Handles the graphs that Dynamo finds in one compiled model.
+
+    Attributes:
+        request: what is asked of the planner.
+        plan: a plan to run, instead of searching one.
+        rehearse: run on CPU devices a plan for devices that are not here.
+        placed: graphs so far, in the order in which they were captured.
+    """
+
+    request: Request
+    plan: Plan | None = None
+    rehearse: bool = False
+    placed: list[Placed] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.owners = Owners()
+        self.runtime = LocalRuntime(self.request.topology, self._torch_devices())
+
+    def _torch_devices(self) -> dict[str, torch.device]:
+        """The torch device of each device; for a rehearsal, the CPU."""
+        devices = self.request.topology.devices
+        if self.rehearse:
+            return {d.name: torch.device("cpu") for d in devices}
+        for d in devices:
+            _require_present(d.name, d.torch_device, self.request.topology.name)
+        return {d.name: torch.device(d.torch_device) for d in devices}
+
+    def __call__(self, captured: Captured) -> Sequence[Runner]:
+        """Plan a graph, settle its parameters, and prepare its programs."""
+        fixed = self.owners.of(captured.state)
+        plan = self._plan_for(captured, fixed)
+        self._settle(captured, plan)
+        keys = plan.keys
+        parts = tuple(
+            self.runtime.prepare(program, part, keys)
+            for program, part in zip(plan.programs, captured.parts, strict=True)
+        )
+        self.placed.append(Placed(plan, parts))
+        return parts
+
+    def _plan_for(self, captured: Captured, fixed: dict[str, str]) -> Plan:
+        for plan in () if self.plan is None else (self.plan, *self.plan.rest):
+            placement = plan.placement_for(captured)
+            if placement is not None:
+                evaluator = Evaluator(captured, self.request.topology, self.request.cost, fixed)
+                return finish(evaluator, placement, self.request, plan.solver, plan.solve_time)
+        if fixed:
+            return follow_plan(captured, self.request, fixed)
+        if self.plan is not None and not self.placed:
+            raise self.plan.refuse(captured)
+        return make_plan(captured, self.request)
+
+    def _settle(self, captured: Captured, plan: Plan) -> None:
+        path = {v.name: v.path for v in captured.graph.inputs if isinstance(v, Value)}
+        devices = {name: plan.parameters[path[name]] for name in captured.state if path[name] in plan.parameters}
+        self.owners.settle(captured.state, devices)
+        move_in_place(captured.state, {n: self.runtime.torch_devices[d] for n, d in devices.items()})
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans in use, one for each graph captured so far."""
+        return [p.plan for p in self.placed]
+
+
+def _require_present(name: str, torch_device: str, topology: str) -> None:
+    """Check that a torch device is here."""
+    device = torch.device(torch_device)
+    here = torch.accelerator.current_accelerator()
+    count = torch.accelerator.device_count() if here is not None and here.type == device.type else 0
+    if device.type != "cpu" and (device.index or 0) >= count:
+        raise OptionError(
+            f"topology {topology!r} has device {name!r} ({torch_device}), which is not on this machine; pass "
+            "rehearse=True to run the plan on CPU devices, or topology=None for the devices that are here"
+        )
