@@ -1,14 +1,14 @@
 """The main job on a real model: capture GPT-2, compare plans for a machine that is not here, run on CPU devices.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
 
+from examples.gpt2 import build
 from rich.console import Console
 
 import torchplace as tp
-from examples.gpt2 import build
 from torchplace.runtime.rehearsal import measure
 
 DEVICES = 2
@@ -41,7 +41,7 @@ def main() -> None:
     print(result)
     ratio = plan.predicted.step_time / result.placed
     print(f"predicted step time {plan.predicted.step_time * 1e3:.0f} ms, measured {result.placed * 1e3:.0f} ms")
-    print(f"predicted / measured: {ratio:.2f} (nominal roofline costs; measured costs are later work)")
+    print(f"predicted / measured: {ratio:.2f} (a roofline from rough figures of this machine, not measured op by op)")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import fx
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.dynamo import Runner
-from torchplace.compiler.from_fx import FxReader, InputName
+from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
 from torchplace.compiler.passes.phases import assign_phases
@@ -91,6 +91,8 @@ class _Session:
         self.sources = [dynamo.source_of(p) for p in placeholders]
         self.runners: Sequence[Runner] = ()
         self.names = capturer.names()
+        self.by_name: dict[str, Any] = {}
+        self.called: dict[int, InputName] = {}
         self.home = _home(inputs)
 
     def compile(self) -> Callable[..., Any]:
@@ -166,7 +168,6 @@ class _Session:
     def _names(self, module: fx.GraphModule) -> list[InputName]:
         """Name the placeholders: parameters and buffers by their path, inputs by the user's name."""
         taken = {node.name for node in module.graph.nodes}
-        self.by_name: dict[str, Any] = {}
         named = []
         for node in module.graph.find_nodes(op="placeholder"):
             index = dynamo.input_index(node)
@@ -175,6 +176,7 @@ class _Session:
                 while name.name in taken:
                     name = replace(name, name=name.name + "_")
                 self.by_name[name.name] = self.inputs[index]
+                self.called[index] = name
             taken.add(name.name)
             named.append(name)
         return named
@@ -183,9 +185,9 @@ class _Session:
         tensor, source = self.inputs[index], self.sources[index]
         path = self.names.get(id(tensor)) or _path(source)
         if isinstance(tensor, torch.nn.Parameter):
-            return InputName(path, "parameter", path)
+            return InputName(_plain(path), "parameter", path)
         if id(tensor) in self.names or "_buffers" in source:
-            return InputName(path, "buffer", path)
+            return InputName(_plain(path), "buffer", path)
         called = _STARRED.sub(self._argument, source)
         return InputName(re.sub(r"\W+", "_", _path(called)).strip("_") or f"input_{index}", "input")
 
@@ -203,8 +205,7 @@ class _Session:
         paths: dict[int, str] = {}
         for i, description in enumerate(descriptions):
             if (index := dynamo.gradient_index(description)) is not None:
-                name = self._name(index)
-                paths[i] = name.path or name.name
+                paths[i] = self.called[index].path or self.called[index].name
         for i in range(forward_outputs, len(graph.outputs)):
             graph.outputs[i] = Output(graph.outputs[i].value, "gradient", paths.get(i, ""))
 
@@ -221,6 +222,11 @@ def _path(source: str) -> str:
     return ".".join(s for s in steps if s not in _CONTAINERS and s != "self") or source
 
 
+def _plain(path: str) -> str:
+    """A path as the name of a value: in graphs and programs, which are text, a name has no spaces or brackets."""
+    return re.sub(r"[^\w.]", "_", path)
+
+
 def _returned(module: fx.GraphModule) -> Sequence[Any]:
     results = module.graph.output_node().args[0]
     return results if isinstance(results, (tuple, list)) else (results,)
@@ -228,7 +234,7 @@ def _returned(module: fx.GraphModule) -> Sequence[Any]:
 
 def _on_meta(value: Any) -> Any:
     if isinstance(value, torch.SymInt):
-        return value.node.hint
+        return size_hint(value)
     if not isinstance(value, torch.Tensor):
         return value
     sizes, strides = ([int(_on_meta(n)) for n in numbers] for numbers in (value.size(), value.stride()))

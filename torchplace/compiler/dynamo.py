@@ -134,7 +134,7 @@ def call_of(module: torch.nn.Module) -> Callable[..., Any]:
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return module._call_impl(*args, **kwargs)
+        return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     # Dynamo remembers by a code's name which sizes have changed, and makes those dynamic: each module needs its own.
     name = f"call_{next(_serial)}"
@@ -160,8 +160,10 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
 
 
 def explain(error: Exception) -> str:
-    """The first line of what Dynamo says of a failed capture, with the user's line if it names one."""
+    """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    where = [line for line in lines if line.startswith("File ")]
-    cause = lines[0] if lines else type(error).__name__
-    return f"{cause} ({where[-1]})" if where else cause
+    said = lines[:1] or [type(error).__name__]
+    for start in ("Explanation: ", "Developer debug context: raised exception "):
+        said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]
+    where = [f" ({line})" for line in lines if line.startswith("File ")]
+    return ": ".join(said) + "".join(where[-1:])

@@ -141,7 +141,7 @@ def _tensor_type(tensor: torch.Tensor) -> TensorType:
     if tensor.layout is not torch.strided:
         return TensorType(dtype, shape)
     typed = TensorType(dtype, shape)
-    strides = tuple(int(_hint(s)) for s in tensor.stride())
+    strides = tuple(int(size_hint(s)) for s in tensor.stride())
     return typed if strides == contiguous_strides(typed.sizes) else TensorType(dtype, shape, strides)
 
 
@@ -150,10 +150,10 @@ def _dim(size: int | torch.SymInt) -> int | Symbol:
 
 
 def _symbol(size: torch.SymInt) -> Symbol:
-    return Symbol(str(size.node.expr), int(_hint(size)))
+    return Symbol(str(size.node.expr), int(size_hint(size)))
 
 
-def _hint(size: int | torch.SymInt) -> int:
+def size_hint(size: int | torch.SymInt) -> int:
     """The value at capture; sizes that depend on data have none and count as one."""
     if not isinstance(size, torch.SymInt):
         return size

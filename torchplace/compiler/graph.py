@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchplace.compiler.types import TensorType, Type
@@ -75,9 +76,9 @@ class Value:
         return f"%{self.name}"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Op:
-    """One node of the captured ATen graph.
+    """One node of the captured ATen graph. Its arguments are final once its inputs have been asked for.
 
     Attributes:
         name: unique in the graph.
@@ -105,7 +106,7 @@ class Op:
     mutates: tuple[str, ...] = ()
     random: bool = False
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Value, ...]:
         """The values among its arguments, each once, in order."""
         return tuple(dict.fromkeys(values_in((self.args, self.kwargs))))
@@ -115,12 +116,12 @@ class Op:
         """Whether all that it makes shares the memory of an input: it moves no bytes."""
         return bool(self.outputs) and all(v.base is not None for v in self.outputs)
 
-    @property
+    @cached_property
     def bytes_moved(self) -> int:
         """Bytes that it reads and writes, at the hints; 0 for a view."""
         return 0 if self.is_view else sum(v.nbytes for v in (*self.inputs, *self.outputs))
 
-    @property
+    @cached_property
     def dtype(self) -> str:
         """Dtype that it computes in: of its first floating-point tensor, else of any tensor, else `int64`."""
         tensors = [v.type.dtype for v in (*self.inputs, *self.outputs) if isinstance(v.type, TensorType)]
@@ -278,12 +279,20 @@ class Graph:
         """Check the rules that every pass relies on.
 
         Raises:
-            GraphError: names every fault: a name used twice, a value used before it is made.
+            GraphError: names every fault: a name used twice, a value used before it is made, a view of nothing, a
+                write to what is no input.
         """
         faults = [*_duplicates((op.name for op in self.ops), "op"), *_duplicates(self._names(), "value")]
-        made = {v.name for v in self.inputs}
+        taken = {v.name for v in self.inputs}
+        made = set(taken)
         for op in self.ops:
             faults += [f"op {op.name} takes {v!r} before it is made" for v in op.inputs if v.name not in made]
+            faults += [
+                f"{v!r} is a view of %{v.base}, which is not made before it"
+                for v in op.outputs
+                if v.base is not None and v.base not in made
+            ]
+            faults += [f"op {op.name} writes %{name}, which is no input" for name in op.mutates if name not in taken]
             made.update(v.name for v in op.outputs)
         faults += [f"output {v!r} is never made" for v in self.output_values if v.name not in made]
         if faults:
@@ -300,10 +309,14 @@ def _canonical(argument: object, known: Mapping[str, str]) -> str:
     if isinstance(argument, (tuple, list)):
         return "(" + ",".join(_canonical(item, known) for item in argument) + ")"
     if isinstance(argument, Mapping):
-        return "{" + ",".join(f"{k}:{_canonical(v, known)}" for k, v in sorted(argument.items())) + "}"
+        return "{" + ",".join(f"{k}:{_canonical(v, known)}" for k, v in sorted(argument.items(), key=_key)) + "}"
     if isinstance(argument, slice):
         return "slice" + _canonical((argument.start, argument.stop, argument.step), known)
     return repr(argument)
+
+
+def _key(item: tuple[object, object]) -> str:
+    return repr(item[0])
 
 
 def _add_edge(graph: nx.DiGraph[str], source: str, target: str, value: Value) -> None:

@@ -130,11 +130,13 @@ def parse_instruction(line: str) -> Instruction:
     Raises:
         ProgramError: the line is no instruction.
     """
-    text, at, microbatch = line.strip().rpartition(" @")
-    body, k = (text, int(microbatch)) if at and microbatch.isdigit() else (line.strip(), 0)
+    whole = line.strip()
+    text, at, microbatch = whole.rpartition(" @")
+    body, k = (text, int(microbatch)) if at and microbatch.isdecimal() else (whole, 0)
     for pattern, make in _FORMS:
-        if match := pattern.fullmatch(body):
-            return make(match, k)
+        match = pattern.fullmatch(body)
+        if match and str(made := make(match, k)) == whole:  # what the pattern skipped would be lost in silence
+            return made
     raise ProgramError(
-        f"cannot read the instruction {line.strip()!r}; expected run, send, recv, free, accumulate, update or reduce"
+        f"cannot read the instruction {whole!r}; expected run, send, recv, free, accumulate, update or reduce"
     )

@@ -57,7 +57,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorType:
     """Dtype, shape and strides of a tensor; strides are in elements, at the hints where dims are symbols.
 
@@ -84,7 +84,7 @@ class TensorType:
             count *= size
         return count
 
-    @property
+    @functools.cached_property
     def nbytes(self) -> int:
         """Bytes of the elements, at the hints: what a transfer moves."""
         return self.numel * torch_dtype(self.dtype).itemsize
@@ -131,8 +131,15 @@ def parse_type(text: str) -> Type:
     if match := _SCALAR.match(text):
         kind, expr, hint = match.groups()
         return ScalarType(kind, None if expr is None else Symbol(expr, int(hint)))
-    if not (match := _TENSOR.match(text)):
+    found = _parse_tensor(text)
+    if found is None or str(found) != text:  # what the patterns skipped over would be lost in silence
         raise GraphError(f"cannot read the type {text!r}; expected one like 'float32[2, <s0=16>]' or 'int'")
+    return found
+
+
+def _parse_tensor(text: str) -> TensorType | None:
+    if not (match := _TENSOR.match(text)):
+        return None
     dtype, dims, strides = match.groups()
     torch_dtype(dtype)
     shape = tuple(Symbol(e, int(h)) if e else int(n) for e, h, n in _DIM.findall(dims))

@@ -9,10 +9,11 @@ def attach(graph: Graph) -> dict[str, str]:
     """Op name -> name of the forward op that it should be placed with; forward ops stand with themselves.
 
     - A forward op that only writes state back stands with the first user of that state.
-    - A weight-grad op stands with the op that uses its parameter: the one of its own module if there are several
-      (a tied parameter), else the parameter's first.
-    - A backward op stands with the forward op that made a saved value that it takes, or that uses a parameter
-      that it takes; of several, with one of its own module, and then the last.
+    - A weight-grad op stands with the op of its own module that uses its parameter.
+    - Else, and if it is a backward op, with the forward op that made a saved value that it takes, or that uses a
+      parameter that it takes; of several, with one of its own module, and then the last.
+    - What is left of the weight-grad ops (the parts of a tied parameter's gradient meet in one) stands with the
+      first user of its parameter.
     - Another op stands where its inputs do: with the earliest of them, for gradients flow towards the input.
       What has none (a constant that is made) stands with its first user; a gradient that comes from the caller
       counts as standing with the last forward op.
@@ -58,9 +59,9 @@ class _Attachment:
         if op.phase == "forward":
             written = (self.first_user[name] for name in op.mutates if name in self.first_user)
             return next(written, None) or self._follow(op)
-        if op.name in self.reached and (user := self._user_of(self.reached[op.name], op)) is not None:
-            return user
-        return self._source(op) or self._follow(op)
+        parameter = self.reached.get(op.name, "")
+        near = self.user_in.get((parameter, op.module))
+        return near or self._source(op) or self.first_user.get(parameter) or self._follow(op)
 
     def _user_of(self, parameter: str, op: Op) -> str | None:
         """The forward op that takes a parameter: the one of the module of `op`, else the first."""

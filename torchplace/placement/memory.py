@@ -18,8 +18,8 @@ def state_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
     In training a parameter whose gradient the graph returns counts twice, for its gradient lives beside it.
     Optimizer state is not counted.
     """
-    trained = parameter_gradients(graph) if training else {}
-    twice = set(trained.values())
+    trained = parameter_gradients(graph).values() if training else ()
+    twice = {name for names in trained for name in names}
     return {v.name: v.nbytes * (2 if v.name in twice else 1) for v in graph.inputs if v.kind in STATE}
 
 
@@ -39,14 +39,15 @@ def saved_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
 def transient_bytes(graph: Graph, *, training: bool) -> int:
     """Bytes that are live at most, beyond what stays, if one device ran the whole graph in program order.
 
-    A reserve to pack with: no device needs more, but for copies of what is sent to it. Cost: linear.
+    A reserve to pack with: a device needs more only for copies of what is sent to it, and for what a segment of
+    a program holds until its end. Inputs that are no state are live all the time. Cost: linear.
     """
     root = _roots(graph)
     staying = _staying(graph, root, training=training)
     last = _last_uses(graph, root)
     ending: dict[int, int] = {}
     for name, i in last.items():
-        if name not in staying:
+        if name not in staying and root[name].producer is not None:
             ending[i] = ending.get(i, 0) + root[name].nbytes
     live = peak = sum(v.nbytes for v in graph.inputs if v.name not in staying)
     for i, op in enumerate(graph.ops):
@@ -62,11 +63,14 @@ def _roots(graph: Graph) -> dict[str, Value]:
     return {name: values.get(memory, values[name]) for name, memory in graph.storage().items()}
 
 
-def parameter_gradients(graph: Graph) -> dict[str, str]:
-    """Name of a gradient that the graph returns -> name of the parameter that it belongs to."""
+def parameter_gradients(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Name of a gradient that the graph returns -> names of the parameters whose gradient it is: mostly one."""
     named = {v.path: v.name for v in graph.inputs if v.kind == "parameter"}
-    returned = ((o.value, o.path) for o in graph.outputs if o.kind == "gradient")
-    return {v.name: named[path] for v, path in returned if isinstance(v, Value) and path in named}
+    found: dict[str, tuple[str, ...]] = {}
+    for output in graph.outputs:
+        if output.kind == "gradient" and isinstance(output.value, Value) and output.path in named:
+            found[output.value.name] = (*found.get(output.value.name, ()), named[output.path])
+    return found
 
 
 def _staying(graph: Graph, root: Mapping[str, Value], *, training: bool) -> set[str]:
@@ -74,7 +78,11 @@ def _staying(graph: Graph, root: Mapping[str, Value], *, training: bool) -> set[
     staying = {v.name for v in graph.inputs if v.kind in STATE}
     if not training:
         return staying
-    staying.update(root[name].name for name in parameter_gradients(graph))
+    gradients = parameter_gradients(graph)
+    for value in graph.output_values:
+        # A gradient that is a part of something larger keeps all of it, and does not stand for it.
+        if value.name in gradients and root[value.name].nbytes <= value.nbytes:
+            staying.add(root[value.name].name)
     staying.update(v.name for v in _saved(graph, root))
     return staying
 

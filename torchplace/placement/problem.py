@@ -204,8 +204,8 @@ class Problem:
         return owner_ops(self.graph)
 
     @cached_property
-    def gradients(self) -> Mapping[str, str]:
-        """Name of a gradient that the graph returns -> name of the parameter that it belongs to."""
+    def gradients(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of a gradient that the graph returns -> names of the parameters whose gradient it is."""
         return parameter_gradients(self.graph)
 
     def owners(self, placement: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -31,14 +33,20 @@ class Worker:
     def __init__(self, name: str, threads: int | None) -> None:
         """Start it; `threads` is its number of intra-op threads (None: that of whoever calls)."""
         self.threads = threads
-        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._loop, name=f"torchplace {name}", daemon=True)
         self.thread.start()
 
     def _loop(self) -> None:
         with torch.no_grad(), below_autograd():
-            while True:
-                self.jobs.get()()
+            while (job := self.jobs.get()) is not None:
+                job()
+                del job  # it holds the runtime, whose end is the end of this thread
+
+
+def _stop(workers: Mapping[str, Worker]) -> None:
+    for worker in workers.values():
+        worker.jobs.put(None)
 
 
 class LocalRuntime:
@@ -50,6 +58,7 @@ class LocalRuntime:
         own = {d.name: torch.device(d.torch_device) for d in topology.devices}
         self.torch_devices = dict(torch_devices or own)
         self._workers: dict[str, Worker] = {}
+        weakref.finalize(self, _stop, self._workers)
         self._submitting = threading.Lock()
 
     def prepare(self, program: Program, graph: Graph, keys: Mapping[str, str] | None = None) -> Executable:
@@ -200,7 +209,9 @@ class Executable:
             try:
                 if torch.get_num_threads() != threads:
                     torch.set_num_threads(threads)
-                with torch._C._InferenceMode(caller[1]), on_device(self.runtime.torch_devices[device]):
+                # `_InferenceMode(False)` would switch autograd on again.
+                inference = torch._C._InferenceMode(True) if caller[1] else nullcontext()
+                with inference, on_device(self.runtime.torch_devices[device]):
                     for step in self.devices[device].steps:
                         step(call, env)
             except BaseException as error:

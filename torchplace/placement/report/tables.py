@@ -41,7 +41,10 @@ def plan_table(plan: Plan) -> Table:
     for column in ("ops", "compute", "parameters", "peak memory", "capacity", "bytes in", "bytes out"):
         table.add_column(column, justify="right")
     p, total = plan.predicted, sum(plan.predicted.busy.values())
+    idle = {d.name for d in plan.topology.devices if not (plan.ops_on[d.name] or p.peak_memory.get(d.name))}
     for d in plan.topology.devices:
+        if d.name in idle:
+            continue
         peak = p.peak_memory.get(d.name, 0)
         table.add_row(
             d.name,
@@ -53,6 +56,8 @@ def plan_table(plan: Plan) -> Table:
             bytes_text(p.bytes_in.get(d.name, 0)),
             bytes_text(p.bytes_out.get(d.name, 0)),
         )
+    if idle:
+        table.add_row(f"{len(idle)} idle", "0", *["-"] * 6)
     return table
 
 
@@ -106,7 +111,7 @@ def render(*parts: RenderableType, width: int = 110) -> str:
     console = Console(file=out, width=width, color_system=None, force_terminal=False)
     for part in parts:
         console.print(part, highlight=False)
-    return out.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def plan_text(plan: Plan) -> str:

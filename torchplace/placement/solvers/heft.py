@@ -99,7 +99,7 @@ class _Schedule:
         self.free = sorted((0.0, i) for i in range(len(problem.devices)))
         self.ready: dict[str, float] = {}  # made value -> when
         self.home = {name: op for name, op in problem.owner_ops.items() if op is not None}
-        self.parameter = problem.gradients
+        self.parameters = problem.gradients
 
     def run(self, order: list[str]) -> dict[str, str] | None:
         """Place the ops in order; None where one finds no room."""
@@ -145,9 +145,10 @@ class _Schedule:
         """Seconds that gradients that `op` makes take to the owners of their parameters."""
         way = 0.0
         for value in op.outputs:
-            owner = self.placement.get(self.home.get(self.parameter.get(value.name, ""), ""))
-            if owner is not None:
-                way = max(way, self.problem.links.time(device, owner, value.nbytes))
+            for parameter in self.parameters.get(value.name, ()):
+                owner = self.placement.get(self.home.get(parameter, ""))
+                if owner is not None:
+                    way = max(way, self.problem.links.time(device, owner, value.nbytes))
         return way
 
     def _candidates(self, inputs: list[tuple[Value, str, float]], nbytes: int) -> list[str]:
