@@ -18,7 +18,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import torchplace as tp
-from benchmarks.timing import interleaved, median, paired_ratio
+from benchmarks._timing import interleaved, median, paired_ratio
 
 
 def build() -> tuple[nn.Module, torch.Tensor]:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import torchplace as tp
-from benchmarks.timing import interleaved, median
+from benchmarks._timing import interleaved, median
 
 WIDTH, HIDDEN, BLOCKS, ROWS = 768, 3072, 6, 256
 

@@ -5,10 +5,10 @@ make demo
 
 from __future__ import annotations
 
-from examples.gpt2 import build
 from rich.console import Console
 
 import torchplace as tp
+from examples.gpt2 import build
 from torchplace.runtime.rehearsal import measure
 
 DEVICES = 2

@@ -17,14 +17,14 @@ class Tower(nn.Module):
 
     def __init__(self, vocabulary: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag(vocabulary, width)
+        self.table = nn.Embedding(vocabulary, width)
         layers = [nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU()) for _ in range(blocks)]
         self.up = nn.ModuleList(layers)
         self.down = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(blocks))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[rows, features] of indices -> [rows, width], of length one."""
-        x = self.table(features)
+        x = self.table(features).mean(dim=1)
         for up, down in zip(self.up, self.down, strict=True):
             x = x + down(up(x))
         return F.normalize(x, dim=-1)

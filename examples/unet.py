@@ -5,6 +5,8 @@ torchplace run examples/unet.py:build --devices 3 --training
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -33,7 +35,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**i for i in range(levels + 1)]
         self.stem = Block(channels, width)
-        self.down = nn.ModuleList(Block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(Block(a, b) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.join = nn.ModuleList(Block(2 * w, w) for w in reversed(widths[:-1]))
         self.head = nn.Conv2d(width, classes, 1)

@@ -122,7 +122,7 @@ def test_later_graphs_are_placed_around_the_parameters() -> None:
     model(X)
     homes = tp.plans(model)[0].parameter_devices()
     model.eval()(torch.cat([X, X, X]))
-    first, *later = tp.plans(model)
+    _, *later = tp.plans(model)
     assert later
     for plan in later:
         assert {n: homes[n] for n in plan.parameter_devices()} == plan.parameter_devices()
@@ -212,7 +212,7 @@ def test_a_plan_for_another_model_or_topology_is_refused() -> None:
 def test_plans_of_what_is_not_compiled() -> None:
     with pytest.raises(tp.OptionError, match="Net"):
         tp.plans(Net())
-    with pytest.raises(tp.OptionError, match="nn.Module"):
+    with pytest.raises(tp.OptionError, match=r"nn\.Module"):
         tp.compile(3)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from torchplace import cli
 
 MODEL = """
 import torch
@@ -42,32 +45,52 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def torchplace(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torchplace", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_plan_save_and_run(folder: Path) -> None:
-    made = torchplace(folder, "plan", "model.py:build", "--topology", "local:2", "--training", "--save", "plan.json")
+@pytest.fixture
+def torchplace(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command, called in this process (starting one takes seconds)."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["torchplace", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def test_the_command_ends_with_its_status_and_no_traceback(folder: Path) -> None:
+    command = [sys.executable, "-m", "torchplace", "topo", "big-sir"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    assert_one_message(result, "big-sur")
+
+
+def test_plan_save_and_run(folder: Path, torchplace: Run) -> None:
+    made = torchplace("plan", "model.py:build", "--topology", "local:2", "--training", "--save", "plan.json")
     assert made.returncode == 0, made.stderr
     assert "cpu:1" in made.stdout
-    ran = torchplace(folder, "run", "model.py:build", "--plan", "plan.json", "--training", "--steps", "1", "--json")
+    ran = torchplace("run", "model.py:build", "--plan", "plan.json", "--training", "--steps", "1", "--json")
     assert ran.returncode == 0, ran.stderr
     measured = json.loads(ran.stdout)["measured"]
     assert measured["output_difference"] < 1e-5
     assert measured["gradient_difference"] < 1e-5
-    refused = torchplace(folder, "run", "model.py:other", "--plan", "plan.json", "--training")
+    refused = torchplace("run", "model.py:other", "--plan", "plan.json", "--training")
     assert_one_message(refused, "another graph")
     edited = (folder / "plan.json").read_text().replace('"seed": 0', '"seed": 7')
     (folder / "edited.json").write_text(edited)
-    assert_one_message(torchplace(folder, "run", "model.py:build", "--plan", "edited.json"), "changed after")
+    assert_one_message(torchplace("run", "model.py:build", "--plan", "edited.json"), "changed after")
 
 
-def test_compare_and_topo_as_json(folder: Path) -> None:
-    compared = torchplace(folder, "compare", "model.py:build", "--topology", "big-sur", "--json")
+def test_compare_and_topo_as_json(torchplace: Run) -> None:
+    compared = torchplace("compare", "model.py:build", "--topology", "big-sur", "--json")
     rows = json.loads(compared.stdout)
     assert {"single", "balanced", "heft", "random"} <= {row["solver"] for row in rows}
-    drawn = torchplace(folder, "topo", "big-sur", "--json")
+    drawn = torchplace("topo", "big-sur", "--json")
     assert len(json.loads(drawn.stdout)["devices"]) == 8
 
 
@@ -98,5 +121,5 @@ def assert_one_message(result: subprocess.CompletedProcess[str], *words: str) ->
         (["topo", "big-sir"], ["big-sur"]),
     ],
 )
-def test_mistakes(folder: Path, arguments: list[str], words: list[str]) -> None:
-    assert_one_message(torchplace(folder, *arguments), *words)
+def test_mistakes(torchplace: Run, arguments: list[str], words: list[str]) -> None:
+    assert_one_message(torchplace(*arguments), *words)

@@ -129,9 +129,10 @@ class _Session:
         forward, backward = dynamo.split_joint(joint, inputs, forward_outputs)
         names = {n.name: v for n, v in reader.values.items() if isinstance(v, Value)}
         parts = self._part(forward, names, graph), self._part(backward, names, graph)
-        parts[0].outputs[forward_outputs:] = [replace(o, kind="saved") for o in parts[0].outputs[forward_outputs:]]
+        saved = [replace(o, kind="saved", device="") for o in parts[0].outputs[forward_outputs:]]
+        parts[0].outputs[forward_outputs:] = saved
         parts[1].outputs = [
-            replace(o, kind="gradient", path=g.path)
+            replace(o, kind="gradient", path=g.path, device=g.device)
             for o, g in zip(parts[1].outputs, graph.outputs[forward_outputs:], strict=True)
         ]
         self._hand_over(graph, parts)
@@ -157,7 +158,8 @@ class _Session:
             for v, tensor in zip(graph.inputs, self._tensors(graph), strict=True)
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
-        self.runners = self.capturer.handler(Captured(graph, parts, state))
+        with dynamo.outside_modes():  # the handler moves real tensors
+            self.runners = self.capturer.handler(Captured(graph, parts, state))
 
     def _tensors(self, graph: Graph) -> list[Any]:
         return [self.by_name.get(v.name) for v in graph.inputs]
@@ -202,12 +204,20 @@ class _Session:
         """Say of every output behind the forward ones which input's gradient it is."""
         node = joint.graph.output_node()
         descriptions = node.meta.get("desc") or []
-        paths: dict[int, str] = {}
-        for i, description in enumerate(descriptions):
-            if (index := dynamo.gradient_index(description)) is not None:
-                paths[i] = self.called[index].path or self.called[index].name
+        indices = dict(enumerate(map(dynamo.gradient_index, descriptions)))
         for i in range(forward_outputs, len(graph.outputs)):
-            graph.outputs[i] = Output(graph.outputs[i].value, "gradient", paths.get(i, ""))
+            value, index = graph.outputs[i].value, indices.get(i)
+            if index is None:
+                graph.outputs[i] = Output(value, "gradient")
+            elif self.called[index].path:  # a parameter's gradient stays with the parameter
+                graph.outputs[i] = Output(value, "gradient", self.called[index].path)
+            else:
+                graph.outputs[i] = Output(value, "gradient", self.called[index].name, str(_stands(self.inputs[index])))
+
+
+def _stands(tensor: torch.Tensor) -> torch.device:
+    """The device of a real tensor; of one on the meta device, that which it stands for."""
+    return home_of(tensor) if tensor.device.type == "meta" else tensor.device
 
 
 def _home(inputs: Sequence[Any]) -> torch.device:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer
-from torchplace.compiler.homes import meta_counts_as
+from torchplace.compiler.homes import home_of, meta_counts_as, set_home
 from torchplace.errors import CaptureError, TorchplaceError
 
 
@@ -91,11 +91,12 @@ def _never_run(args: list[Any]) -> Sequence[Any]:
 
 
 def _home(target: object, args: object, kwargs: object) -> torch.device:
-    """Where eager would run the call: the first real device among parameters and inputs; the CPU if all are meta."""
+    """Where eager would run the call: the first accelerator that something real is on; else the CPU."""
     tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     if isinstance(target, nn.Module):
         tensors = [*target.parameters(), *target.buffers(), *tensors]
-    return next((t.device for t in tensors if t.device.type != "meta"), torch.device("cpu"))
+    homes = [home_of(t) for t in tensors if t.device.type != "meta"]
+    return next((d for d in homes if d.type != "cpu"), torch.device("cpu"))
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -104,9 +105,9 @@ def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     with torch.no_grad():
         there = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(there, tensor.requires_grad)
-    return there.requires_grad_(tensor.requires_grad)
+        there = nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+    set_home(there.requires_grad_(tensor.requires_grad), home_of(tensor))
+    return there
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import TorchDynamoException
 from torch._functorch import config as functorch_config
 from torch._functorch.partitioners import default_partition
+from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.errors import CaptureError, TorchplaceError
 
@@ -110,6 +111,13 @@ def direct_call(target: Callable[..., Any]) -> Callable[..., Any]:
 def dispatch_modes_active() -> bool:
     """Whether a dispatch mode (fake tensors, a profiler of ops...) watches this thread: its ops must stay in it."""
     return bool(torch._C._len_torch_dispatch_stack())
+
+
+@contextmanager
+def outside_modes() -> Iterator[None]:
+    """Within, tensors are real, in the midst of a capture too, whose fake tensors stand behind dispatch modes."""
+    with _disable_current_modes(), torch.no_grad():
+        yield
 
 
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:

@@ -16,6 +16,7 @@ from torchplace.compiler.flops import count_flops
 from torchplace.compiler.graph import HERE, Callee, Graph, InputKind, Op, Output, Subgraph, Value
 from torchplace.compiler.targets import aliased_argument, is_random, target_name, written_arguments
 from torchplace.compiler.types import ScalarType, Symbol, TensorType, Type, contiguous_strides
+from torchplace.errors import GraphError
 
 _OURS = str(Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -54,7 +55,7 @@ class FxReader:
                 self._call(node)
             elif node.op == "output":
                 results = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
-                self.graph.outputs = [Output(self._argument(a)) for a in results]
+                self.graph.outputs = [Output(self._argument(a), device=self._elsewhere(a)) for a in results]
         return self.graph
 
     def _placeholder(self, node: fx.Node, name: InputName) -> None:
@@ -105,6 +106,11 @@ class FxReader:
             op.outputs = (Value(op.name, type_of(made), op, base=base),)
             self.values[node] = op.outputs[0]
 
+    def _elsewhere(self, result: Any) -> str:
+        """Where eager has something that the graph returns, if not at home."""
+        made = result.meta.get("val") if isinstance(result, fx.Node) else None
+        return str(made.device) if isinstance(made, torch.Tensor) and made.device != self.home else ""
+
     def _argument(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
             return self.values[argument]
@@ -118,8 +124,19 @@ class FxReader:
         if isinstance(argument, torch.device) and argument.type == self.home.type:
             return HERE
         if isinstance(argument, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            return argument.node.hint
+            return _constant(argument)
         return Callee(target_name(argument)) if isinstance(argument, torch._ops.OpOverload) else argument
+
+
+def _constant(number: Any) -> Any:
+    """A symbolic number that stands in an op's arguments: AOTAutograd leaves only constant ones there.
+
+    Raises:
+        GraphError: it varies from call to call; taking its hint would freeze it.
+    """
+    if not number.node.expr.is_number:
+        raise GraphError(f"an op takes the symbolic size {number} as a literal; expected a value of the graph")
+    return number.node.hint
 
 
 def type_of(value: Any) -> Type:

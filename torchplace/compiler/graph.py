@@ -140,11 +140,14 @@ class Output:
         value: the value; or the constant itself.
         kind: a user's output, a gradient, or a value saved for the backward part.
         path: for a gradient, the parameter's (or input's) name.
+        device: where the caller expects it, unless that is where it is: on the graph's home for a user's output, else
+            where the program leaves it.
     """
 
     value: Any
     kind: OutputKind = "output"
     path: str = ""
+    device: str = ""
 
 
 def values_in(argument: object) -> Iterator[Value]:
@@ -161,7 +164,7 @@ def values_in(argument: object) -> Iterator[Value]:
         yield from values_in((argument.start, argument.stop, argument.step))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """Ops in a topological order, between inputs and outputs.
 
@@ -227,11 +230,11 @@ class Graph:
         Two captures of the same model give the same keys, in any process. Ops that are alike in all
         (same target on the same inputs) are told apart by their order. Cost: linear.
         """
-        known = {v.name: f"{v.kind}:{v.path or i}:{v.type}" for i, v in enumerate(self.inputs)}
+        known = {v.name: f"{v.kind}:{v.path or i}:{v.type.structure}" for i, v in enumerate(self.inputs)}
         seen: dict[str, int] = {}
         keys: dict[str, str] = {}
         for op in self.ops:
-            types = ",".join(str(v.type) for v in op.outputs)
+            types = ",".join(v.type.structure for v in op.outputs)
             body = f"{op.target}({_canonical((op.args, op.kwargs), known)})->{types}"
             digest = hashlib.sha256(body.encode()).hexdigest()[:16]
             seen[digest] = seen.get(digest, -1) + 1
@@ -258,6 +261,9 @@ class Graph:
                 if value.producer is not None:
                     _add_edge(graph, value.producer.name, op.name, value)
         return graph
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name!r}: {len(self.inputs)} inputs, {len(self.ops)} ops, {len(self.outputs)} outputs>"
 
     def __str__(self) -> str:
         from torchplace.compiler.text import print_graph

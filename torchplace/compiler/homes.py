@@ -17,21 +17,23 @@ import torch
 from torch._subclasses.meta_utils import MetaTensorDescriber
 from torch.utils.weak import WeakTensorKeyDictionary
 
-_homes: MutableMapping[torch.Tensor, torch.device] = WeakTensorKeyDictionary()
+_homes: MutableMapping[torch.Tensor, tuple[torch.device, torch.device]] = WeakTensorKeyDictionary()
+"""Tensor -> its home, and where it stood when that was said."""
 _local = threading.local()
 _describe = MetaTensorDescriber.describe_tensor
 
 
 def set_home(tensor: torch.Tensor, device: torch.device) -> None:
-    """Capture `tensor` from now on as if it were on `device`."""
-    _homes[tensor] = device
+    """Capture `tensor` as if it were on `device`, from now on until somebody moves it."""
+    _homes[tensor] = device, tensor.device
 
 
 def home_of(tensor: torch.Tensor) -> torch.device:
     """The device that `tensor` counts as being on."""
-    if tensor.device.type == "meta":
-        return getattr(_local, "meta", tensor.device)
-    return _homes.get(tensor, tensor.device)
+    home, stood = _homes.get(tensor, (tensor.device, tensor.device))
+    if stood == tensor.device != home:
+        return home
+    return getattr(_local, "meta", tensor.device) if tensor.device.type == "meta" else tensor.device
 
 
 @contextlib.contextmanager

@@ -110,17 +110,18 @@ def _at(microbatch: int) -> str:
 
 
 def _split(names: str) -> tuple[str, ...]:
-    return tuple(part.strip().removeprefix("%") for part in names.split(",") if part.strip())
+    return tuple(part.removeprefix("%") for part in names.split(", ") if part)
 
 
+_NAMES = r"(|%[^\s,()]+(?:, %[^\s,()]+)*)"
 _FORMS: list[tuple[re.Pattern[str], Callable[[re.Match[str], int], Instruction]]] = [
-    (re.compile(r"run (\S+) \((.*)\) ->(.*)"), lambda m, k: Run(m[1], _split(m[2]), _split(m[3]), k)),
+    (re.compile(rf"run (\S+) \({_NAMES}\) -> ?{_NAMES}"), lambda m, k: Run(m[1], _split(m[2]), _split(m[3]), k)),
     (re.compile(r"send %(\S+) to (\S+)"), lambda m, k: Send(m[1], m[2], k)),
     (re.compile(r"recv %(\S+) from (\S+)"), lambda m, k: Recv(m[1], m[2], k)),
     (re.compile(r"free %(\S+)"), lambda m, k: Free(m[1], k)),
     (re.compile(r"accumulate %(\S+) into %(\S+)"), lambda m, k: Accumulate(m[1], m[2], k)),
     (re.compile(r"update %(\S+) with %(\S+)"), lambda m, k: Update(m[1], m[2], k)),
-    (re.compile(r"reduce %(\S+) by (\w+) over (.+)"), lambda m, k: Reduce(m[1], m[2], _split(m[3]), k)),
+    (re.compile(r"reduce %(\S+) by (\w+) over (\S+(?:, \S+)*)"), lambda m, k: Reduce(m[1], m[2], _split(m[3]), k)),
 ]
 
 

@@ -50,13 +50,14 @@ def insert_frees(program: Program) -> None:
     """Free every value behind its last use on each device, in place. Cost: linear."""
     for device, instructions in program.instructions.items():
         keep = kept(program, device)
+        resident = {n for n, e in program.inputs.items() if e.resident and e.device == device}
         last = {(n, 0): -1 for n, e in program.inputs.items() if e.device == device}
         for i, instruction in enumerate(instructions):
             for instance in (*uses(instruction), *makes(instruction)):
                 last[instance] = i
         ends: dict[int, list[Instruction]] = {}
         for (value, k), i in last.items():
-            if (value, k) not in keep:
+            if (value, k) not in keep and value not in resident:  # every micro-batch uses the same state
                 ends.setdefault(i, []).append(Free(value, k))
         program.instructions[device] = ends.get(-1, []) + [
             step for i, instruction in enumerate(instructions) for step in (instruction, *ends.get(i, ()))
@@ -120,7 +121,8 @@ class Ledger:
         slot = self.program.values.get(instance[0])
         if slot is None or slot.base is None or not isinstance(instruction, Run):
             return instance
-        return (slot.base, instance[1]) if (slot.base, 0) not in self._storage else (slot.base, 0)
+        entry = self.program.inputs.get(slot.base)
+        return (slot.base, 0 if entry is not None and entry.resident else instance[1])
 
     def _hold(self, instance: Instance, root: Instance) -> None:
         if instance in self._storage:

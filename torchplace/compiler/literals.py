@@ -37,6 +37,18 @@ def quote(text: str) -> str:
     return '"' + repr('"' + text)[2:-1].replace('"', '\\"') + '"'
 
 
+def unquote(text: str) -> str:
+    """The string that `quote` printed.
+
+    Raises:
+        ValueError: the text is no quoted string.
+    """
+    try:
+        return str(ast.literal_eval(text))
+    except SyntaxError as error:
+        raise ValueError(f"cannot read the string {text}: {error}") from error
+
+
 def print_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a call, in brackets."""
     named = (_print_keyword(k, v) for k, v in kwargs.items())

@@ -42,15 +42,21 @@ def lower(
         The program; `verify` finds no fault in it.
 
     Raises:
-        ProgramError: an op has no device, or one that is not among `devices`.
+        ProgramError: an op has no device, or an op or owner has one that is not among `devices`.
 
     Cost: O(E log V).
     """
-    missing = [op.name for op in graph.ops if placement.get(op.name) not in devices]
-    if missing:
-        name = missing[0]
-        raise ProgramError(f"op {name!r} is placed on {placement.get(name)!r}; expected one of {list(devices)}")
+    for op in graph.ops:
+        if placement.get(op.name) not in devices:
+            raise _no_device(f"op {op.name!r} is placed on", placement.get(op.name), devices)
+    for name, device in (owners or {}).items():
+        if device not in devices:
+            raise _no_device(f"input {name!r} is owned by", device, devices)
     return _Lowering(graph, placement, devices, dict(owners or {}), duration, delay).run()
+
+
+def _no_device(what: str, device: str | None, devices: tuple[str, ...]) -> ProgramError:
+    return ProgramError(f"{what} {device!r}; expected one of {list(devices)}")
 
 
 def entry_devices(

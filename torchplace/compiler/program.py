@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torchplace.compiler.instructions import Instruction, parse_instruction
+from torchplace.compiler.literals import STRING, quote, unquote
 from torchplace.errors import ProgramError
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Exit:
     device: str = ""
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """What each device does, in order.
 
@@ -87,8 +91,12 @@ class Program:
         """Every (device, instruction), device by device."""
         return ((d, i) for d, instructions in self.instructions.items() for i in instructions)
 
+    def __repr__(self) -> str:
+        count = sum(len(i) for i in self.instructions.values())
+        return f"<Program {self.name!r}: {count} instructions on {len(self.devices)} device(s)>"
+
     def __str__(self) -> str:
-        lines = [f'program "{self.name}" on {", ".join(self.devices)}']
+        lines = [f"program {quote(self.name)} on {', '.join(self.devices)}"]
         lines += [f"value %{n}: {s.nbytes} bytes{_of(s.base)}" for n, s in self.values.items()]
         lines += [f"input %{n} on {e.device}{' resident' * e.resident}" for n, e in self.inputs.items()]
         for s in self.segments.values():
@@ -105,38 +113,46 @@ class Program:
         Raises:
             ProgramError: says which line, and what was expected.
         """
-        first, *lines = text.strip().splitlines()
-        header = re.fullmatch(r'program "(.*)" on (.+)', first)
+        first, *lines = text.strip().splitlines() or [""]
+        header = re.fullmatch(rf"program ({STRING}) on (.+)", first)
         if header is None:
             raise ProgramError(
                 f"cannot read the program's first line {first!r}; expected 'program \"name\" on devices'"
             )
-        program = cls(header[1], tuple(d.strip() for d in header[2].split(",")))
+        program = cls(unquote(header[1]), tuple(d.strip() for d in header[2].split(",")))
         device = ""
         for number, line in enumerate(lines, start=2):
             try:
                 device = program._parse_line(line, device)
-            except (ProgramError, KeyError, ValueError) as error:
+            except ProgramError as error:
                 raise ProgramError(f"line {number} of the program, {line!r}: {error}") from error
         return program
 
     def _parse_line(self, line: str, device: str) -> str:
         if line.startswith("  "):
+            if not device:
+                raise ProgramError("an instruction stands before the first device")
             self.instructions[device].append(parse_instruction(line))
         elif m := re.fullmatch(r"value %(\S+): (\d+) bytes(?: of %(\S+))?", line):
-            self.values[m[1]] = Slot(int(m[2]), m[3])
+            _add(self.values, "value", m[1], Slot(int(m[2]), m[3]))
         elif m := re.fullmatch(r"input %(\S+) on (\S+)( resident)?", line):
-            self.inputs[m[1]] = Entry(m[2], bool(m[3]))
+            _add(self.inputs, "input", m[1], Entry(m[2], bool(m[3])))
         elif m := re.fullmatch(r"segment (\S+) on (\S+) peak (\d+): (.*)", line):
-            self.segments[m[1]] = Segment(m[1], m[2], tuple(m[4].split()), int(m[3]))
+            _add(self.segments, "segment", m[1], Segment(m[1], m[2], tuple(m[4].split()), int(m[3])))
         elif m := re.fullmatch(r"output (?:none|%(\S+) on (\S+))", line):
             self.outputs = (*self.outputs, Exit(m[1], m[2] or ""))
         elif m := re.fullmatch(r"(\S+):", line):
-            self.instructions[m[1]] = []
+            _add(self.instructions, "device", m[1], [])
             return m[1]
         else:
             raise ProgramError("expected a value, input, segment, output, device or (indented) instruction")
         return device
+
+
+def _add(table: dict[str, _T], what: str, name: str, entry: _T) -> None:
+    if name in table:
+        raise ProgramError(f"{what} {name!r} is listed twice")
+    table[name] = entry
 
 
 def _of(base: str | None) -> str:

@@ -9,20 +9,28 @@ A line is an input, an op or the return:
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from torchplace.compiler.graph import Graph, InputKind, Op, Output, OutputKind, Value
-from torchplace.compiler.literals import STRING, parse_argument, parse_call, print_argument, print_call, quote, split
+from torchplace.compiler.literals import (
+    STRING,
+    parse_argument,
+    parse_call,
+    print_argument,
+    print_call,
+    quote,
+    split,
+    unquote,
+)
 from torchplace.compiler.types import parse_type
 from torchplace.errors import GraphError
 
 _HEADER = re.compile(rf"graph ({STRING}) on (\S+) \{{")
 _INPUT = re.compile(rf"({'|'.join(get_args(InputKind))}) %(\S+): (.+?)(?: = ({STRING}))?")
 _RESULT = re.compile(r"%(\S+): (.+?)(?: view of %(\S+))?")
-_OUTPUT = re.compile(rf"(\S+) (?:({STRING}) (?=\S))?(.+)")
+_OUTPUT = re.compile(rf"([^\s@]+)(?:@(\S+))? (?:({STRING}) (?=\S))?(.+)")
 _OP = re.compile(r"(.+?) = ([\w.]+)(\(.*)")
 
 _NOTES: dict[str, Any] = {
@@ -70,7 +78,8 @@ def _print_result(value: Value) -> str:
 def _print_output(output: Output) -> str:
     # A string that is returned must not look like a path.
     path = f" {quote(output.path)}" if output.path or isinstance(output.value, str) else ""
-    return f"{output.kind}{path} {print_argument(output.value)}"
+    where = f"@{output.device}" if output.device else ""
+    return f"{output.kind}{where}{path} {print_argument(output.value)}"
 
 
 def parse_graph(text: str) -> Graph:
@@ -83,12 +92,12 @@ def parse_graph(text: str) -> Graph:
     header = _HEADER.fullmatch(lines[0]) if lines else None
     if header is None or lines[-1] != "}":
         raise GraphError("cannot read the graph; expected 'graph \"name\" on device {' ... '}'")
-    graph = Graph(_unquoted(header[1]), home=header[2])
+    graph = Graph(unquote(header[1]), home=header[2])
     known: dict[str, Value] = {}
     for number, line in enumerate(lines[1:-1], start=2):
         try:
             _parse_line(line, graph, known)
-        except GraphError as error:
+        except (GraphError, ValueError) as error:
             raise GraphError(f"line {number} of the graph, {line!r}: {error}") from error
     return graph
 
@@ -98,7 +107,7 @@ def _parse_line(line: str, graph: Graph, known: dict[str, Value]) -> None:
         graph.outputs = [_parse_output(part, known) for part in split(line.removeprefix("return").strip())]
     elif match := _INPUT.fullmatch(line):
         kind, name, type_text, path = match.groups()
-        value = Value(name, parse_type(type_text), kind=cast(InputKind, kind), path=_unquoted(path))
+        value = Value(name, parse_type(type_text), kind=cast(InputKind, kind), path=unquote(path or '""'))
         graph.inputs.append(value)
         known[name] = value
     else:
@@ -132,11 +141,5 @@ def _parse_output(text: str, known: Mapping[str, Value]) -> Output:
     if match is None or match[1] not in get_args(OutputKind):
         kind = text.partition(" ")[0]
         raise GraphError(f"unknown kind of output {kind!r}; expected one of {get_args(OutputKind)} and what it is")
-    return Output(parse_argument(match[3], known), cast(OutputKind, match[1]), _unquoted(match[2]))
-
-
-def _unquoted(text: str | None) -> str:
-    try:
-        return str(ast.literal_eval(text or '""'))
-    except (SyntaxError, ValueError) as error:
-        raise GraphError(f"cannot read the string {text}: {error}") from error
+    kind, device, path, value = match.groups()
+    return Output(parse_argument(value, known), cast(OutputKind, kind), unquote(path or '""'), device or "")

@@ -89,6 +89,13 @@ class TensorType:
         """Bytes of the elements, at the hints: what a transfer moves."""
         return self.numel * torch_dtype(self.dtype).itemsize
 
+    @property
+    def structure(self) -> str:
+        """The type as text without what is only a hint: the same at every size of its symbols."""
+        if not any(isinstance(d, Symbol) for d in self.shape):
+            return str(self)
+        return f"{self.dtype}[{', '.join(d.expr if isinstance(d, Symbol) else str(d) for d in self.shape)}]"
+
     def __str__(self) -> str:
         text = f"{self.dtype}[{', '.join(map(str, self.shape))}]"
         return text if self.stride is None else f"{text}({', '.join(map(str, self.stride))})"
@@ -110,6 +117,11 @@ class ScalarType:
     def nbytes(self) -> int:
         """Eight: a scalar travels as one word."""
         return 8
+
+    @property
+    def structure(self) -> str:
+        """The type as text, without a symbol's hint."""
+        return self.kind if self.symbol is None else f"{self.kind}<{self.symbol.expr}>"
 
     def __str__(self) -> str:
         return self.kind if self.symbol is None else f"{self.kind}{self.symbol}"

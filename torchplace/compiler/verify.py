@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from torchplace.compiler.instructions import Free, Instruction, Recv, Reduce, Run, Send
+from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
 from torchplace.compiler.lifetimes import Instance, kept, makes, peak_memory, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
@@ -17,7 +17,7 @@ class Fault:
     """One thing that is wrong with a program.
 
     Attributes:
-        kind: `malformed`, `undefined`, `double-free`, `leak`, `unmatched`, `deadlock` or `capacity`.
+        kind: `malformed`, `undefined`, `redefined`, `double-free`, `leak`, `unmatched`, `deadlock` or `capacity`.
         device: where.
         line: index in the device's list; -1 when it is about the whole list.
         message: what is wrong, with the names and numbers.
@@ -55,7 +55,6 @@ def find_faults(program: Program, capacity: Mapping[str, int]) -> list[Fault]:
     if malformed := [*_malformed(program)]:
         return malformed
     faults = [f for device in program.devices for f in _lifetimes(program, device)]
-    faults += _outputs(program)
     faults += _unmatched(program) or _deadlock(program)
     return faults + _over_capacity(program, capacity)
 
@@ -65,25 +64,51 @@ def _malformed(program: Program) -> Iterator[Fault]:
     for device in program.instructions:
         if device not in program.devices:
             yield Fault("malformed", device, -1, f"is no device of the program; expected one of {program.devices}")
+    for name, entry in program.inputs.items():
+        if entry.device not in program.devices:
+            yield Fault("malformed", entry.device, -1, f"input %{name} starts on an unknown device")
+        if name not in program.values:
+            yield Fault("malformed", entry.device, -1, f"the program has no value %{name}, which it takes")
+    for end in program.outputs:
+        if end.value is not None and end.device not in program.devices:
+            yield Fault("malformed", end.device, -1, f"output %{end.value} ends on an unknown device")
     for device, instructions in program.instructions.items():
         for i, instruction in enumerate(instructions):
             if problem := _problem(program, device, instruction):
                 yield Fault("malformed", device, i, f"'{instruction}': {problem}")
-    for name, entry in program.inputs.items():
-        if entry.device not in program.devices:
-            yield Fault("malformed", entry.device, -1, f"input %{name} starts on an unknown device")
 
 
 def _problem(program: Program, device: str, instruction: Instruction) -> str:
-    if isinstance(instruction, Run):
-        segment = program.segments.get(instruction.segment)
-        if segment is None:
-            return f"there is no segment {instruction.segment!r}"
-        return "" if segment.device == device else f"the segment belongs to {segment.device}"
-    other = instruction.to if isinstance(instruction, Send) else getattr(instruction, "source", None)
-    if other is not None and (other not in program.devices or other == device):
-        return f"{other!r} is no other device of the program"
-    return ""
+    for name, _ in (*uses(instruction), *makes(instruction)):
+        if name not in program.values:
+            return f"the program has no value %{name}"
+    match instruction:
+        case Run():
+            return _segment_problem(program, device, instruction)
+        case Update():
+            return "" if instruction.state in program.inputs else f"%{instruction.state} is no input of the program"
+        case Send() | Recv():
+            other = instruction.to if isinstance(instruction, Send) else instruction.source
+            known = other in program.devices and other != device
+            return "" if known else f"{other!r} is no other device of the program"
+        case Reduce():
+            return _group_problem(program, device, instruction.group)
+        case _:
+            return ""
+
+
+def _segment_problem(program: Program, device: str, run: Run) -> str:
+    segment = program.segments.get(run.segment)
+    if segment is None:
+        return f"there is no segment {run.segment!r}"
+    return "" if segment.device == device else f"the segment belongs to {segment.device}"
+
+
+def _group_problem(program: Program, device: str, group: tuple[str, ...]) -> str:
+    unknown = [name for name in group if name not in program.devices]
+    if unknown:
+        return f"{unknown[0]!r} is no device of the program"
+    return "" if device in group else "the group does not have this device"
 
 
 def _lifetimes(program: Program, device: str) -> Iterator[Fault]:
@@ -101,27 +126,35 @@ def _lifetimes(program: Program, device: str) -> Iterator[Fault]:
             held.discard(gone)
             freed.add(gone)
         for instance in makes(instruction):
+            if instance in held and not isinstance(instruction, Accumulate):
+                yield Fault("redefined", device, i, f"'{instruction}': {_text(instance)} is still held; free it first")
             held.add(instance)
             freed.discard(instance)
-    for name, k in sorted(held - kept(program, device)):
-        yield Fault("leak", device, -1, f"%{name}{f' @{k}' if k else ''} is still held at the end; free it")
+    yield from _at_the_end(program, device, held, freed)
+
+
+def _at_the_end(program: Program, device: str, held: set[Instance], freed: set[Instance]) -> Iterator[Fault]:
+    """What a device holds and should not, and what it should hold and does not."""
+    keep = kept(program, device)
+    for instance in sorted(held - keep):
+        yield Fault("leak", device, -1, f"{_text(instance)} is still held at the end; free it")
+    for instance in sorted(keep - held):
+        entry = program.inputs.get(instance[0])
+        what = "state" if entry is not None and entry.resident and entry.device == device else "output"
+        why = "has been freed" if instance in freed else "is never made there"
+        yield Fault("undefined", device, -1, f"{what} {_text(instance)} {why}")
 
 
 def _missing(instance: Instance, instruction: Instruction, device: str, i: int, freed: bool) -> Fault:
-    name = f"%{instance[0]}" + (f" @{instance[1]}" if instance[1] else "")
     if freed and isinstance(instruction, Free):
-        return Fault("double-free", device, i, f"'{instruction}': {name} has been freed before")
+        return Fault("double-free", device, i, f"'{instruction}': {_text(instance)} has been freed before")
     why = "has been freed" if freed else "is not on this device yet"
-    return Fault("undefined", device, i, f"'{instruction}': {name} {why}")
+    return Fault("undefined", device, i, f"'{instruction}': {_text(instance)} {why}")
 
 
-def _outputs(program: Program) -> Iterator[Fault]:
-    """Outputs that no instruction makes where they should end."""
-    made = {(n, e.device) for n, e in program.inputs.items()}
-    made |= {(name, device) for device, i in program for name, _ in makes(i)}
-    for exit_ in program.outputs:
-        if exit_.value is not None and (exit_.value, exit_.device) not in made:
-            yield Fault("undefined", exit_.device, -1, f"output %{exit_.value} is never made there")
+def _text(instance: Instance) -> str:
+    name, k = instance
+    return f"%{name} @{k}" if k else f"%{name}"
 
 
 Message = tuple[str, str, str, int]
@@ -136,9 +169,13 @@ def _unmatched(program: Program) -> list[Fault]:
             sent[device, i.to, i.value, i.microbatch] += 1
         elif isinstance(i, Recv):
             taken[i.source, device, i.value, i.microbatch] += 1
-    faults = [Fault("unmatched", s, -1, f"%{v} is sent to {t} but never received there") for s, t, v, _ in sent - taken]
+    faults = [
+        Fault("unmatched", s, -1, f"{_text((v, k))} is sent to {t} but never received there")
+        for s, t, v, k in sent - taken
+    ]
     return faults + [
-        Fault("unmatched", t, -1, f"%{v} is received from {s}, which never sends it") for s, t, v, _ in taken - sent
+        Fault("unmatched", t, -1, f"{_text((v, k))} is received from {s}, which never sends it")
+        for s, t, v, k in taken - sent
     ]
 
 

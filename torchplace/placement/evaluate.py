@@ -59,11 +59,24 @@ class Evaluator:
         return tuple(programs)
 
     def simulate(self, programs: tuple[Program, ...]) -> Timeline:
-        """The timelines of the parts, one after the other."""
-        return Timeline.joined(
-            simulate(program, part, self.topology, self.cost)
-            for program, part in zip(programs, self.captured.parts, strict=True)
-        )
+        """The timelines of the parts, one after the other; all state takes memory in each, used there or not."""
+        timelines = []
+        for program, part in zip(programs, self.captured.parts, strict=True):
+            timeline = simulate(program, part, self.topology, self.cost)
+            for device, nbytes in _idle_state(program, programs):
+                timeline.peak_memory[device] += nbytes
+            timelines.append(timeline)
+        return Timeline.joined(timelines)
+
+
+def _idle_state(program: Program, programs: tuple[Program, ...]) -> list[tuple[str, int]]:
+    """(Device, bytes) of each piece of state that other programs of a step take, and this one does not."""
+    idle: dict[str, tuple[str, int]] = {}
+    for other in programs:
+        for name, entry in other.inputs.items():
+            if entry.resident and name not in program.inputs:
+                idle[name] = (entry.device, other.values[name].nbytes)
+    return list(idle.values())
 
 
 def complete(part: Graph, placement: Mapping[str, str], made: Mapping[str, str], default: str) -> dict[str, str]:

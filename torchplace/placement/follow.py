@@ -8,7 +8,7 @@ from torchplace.compiler.graph import Graph, Op
 
 
 def follow(graph: Graph, owners: Mapping[str, str], default: str) -> dict[str, str]:
-    """Put every op where the state is that it uses, or else where its largest input comes from.
+    """Put every op where the state is that it writes or uses, or else where its largest input comes from.
 
     Args:
         graph: the ops.
@@ -32,7 +32,10 @@ def follow(graph: Graph, owners: Mapping[str, str], default: str) -> dict[str, s
 
 
 def _device(op: Op, owners: Mapping[str, str], where: Mapping[str, str]) -> str | None:
-    """The owner of the largest state among the inputs, else the device of the largest input that has one."""
+    """The owner of what the op writes, else of the largest state that it takes, else where its largest input is."""
+    written = [owners[name] for name in op.mutates if name in owners]
+    if written:
+        return written[0]
     known = [v for v in op.inputs if v.name in where]
     best = max(known, key=lambda v: (v.name in owners, v.nbytes), default=None)
     return None if best is None else where[best.name]

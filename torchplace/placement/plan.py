@@ -56,7 +56,7 @@ class Predicted:
         )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Plan:
     """Op -> device, with its predicted cost, its lower bound and what made it.
 
@@ -70,7 +70,7 @@ class Plan:
         parameter_bytes: device -> bytes of state that live there.
         training: whether the graph has its backward.
         objective: what the solver minimised.
-        solver: name of the solver whose placement it is.
+        solver: name of the solver whose placement it is; of `auto`, with the one that it took: `auto (heft)`.
         solve_time: seconds that the search took.
         cost: name of the source of compute costs.
         seed: of the solver.
@@ -193,6 +193,12 @@ class Plan:
         from torchplace.placement.plan_file import plan_data
 
         return plan_data(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan of {self.name!r} on {self.topology.name!r}: {len(self.placement)} ops on "
+            f"{len(self.devices_used)} device(s), {self.predicted.step_time:.3g} s predicted, solver {self.solver!r}>"
+        )
 
     def __str__(self) -> str:
         from torchplace.placement.report.tables import plan_text

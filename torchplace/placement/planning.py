@@ -61,7 +61,7 @@ def make_plan(captured: Captured, request: Request) -> Plan:
     )
     solver = get_solver(request.solver)
     placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
-    return finish(evaluator, placement, request, request.solver, perf_counter() - begun)
+    return finish(evaluator, placement, request, solver.title, perf_counter() - begun)
 
 
 def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) -> Plan:

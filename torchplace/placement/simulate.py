@@ -64,8 +64,8 @@ class _Simulation:
         queue = [(0.0, i, d) for i, d in enumerate(self.program.devices)]
         index = {d: i for i, d in enumerate(self.program.devices)}
         while queue:
-            _, _, device = heapq.heappop(queue)
-            for ready in self._step(device):
+            time, _, device = heapq.heappop(queue)
+            for ready in self._step(device, time):
                 heapq.heappush(queue, (self.clock[ready], index[ready], ready))
         stuck = [d for d in self.at if self.at[d] < len(self.lists[d])]
         if stuck:
@@ -73,7 +73,7 @@ class _Simulation:
         peaks = {d: ledger.peak for d, ledger in self.ledgers.items()}
         return Timeline(sorted(self.events, key=lambda e: e.start), peaks)
 
-    def _step(self, device: str) -> list[str]:
+    def _step(self, device: str, now: float) -> list[str]:
         """Do one instruction of a device; returns the devices that can go on: itself, and whoever it woke."""
         if self.at[device] >= len(self.lists[device]):
             return []
@@ -81,6 +81,8 @@ class _Simulation:
         for instance in uses(instruction):
             if instance in self.coming[device] and not self._received(device, instance):
                 return []
+        if self.clock[device] > now:  # it waited: others may want the links before
+            return [device]
         self.ledgers[device].step(instruction)
         woken = self._do(device, instruction)
         self.at[device] += 1

@@ -29,7 +29,7 @@ class Event:
     nbytes: int = 0
 
 
-@dataclass
+@dataclass(repr=False)
 class Timeline:
     """Events in the order in which they started.
 
@@ -40,6 +40,9 @@ class Timeline:
 
     events: list[Event] = field(default_factory=list)
     peak_memory: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Timeline: {len(self.events)} events, {self.duration:.3g} s>"
 
     @property
     def duration(self) -> float:

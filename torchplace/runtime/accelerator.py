@@ -1,12 +1,18 @@
-"""Streams, events and copies of any torch accelerator; the only file that knows them.
+"""Streams, events, copies and random numbers of any torch accelerator; the only file that knows them.
 
 Written against `torch.accelerator`, `torch.Stream` and `torch.Event` alone, so that CUDA, ROCm, XPU or any
 PrivateUse1 device runs it. CPU devices need none of it: they share memory, so a reference is the transfer.
+
+Programs compute on the default stream of each device; copies run beside it on streams of their own. Nothing here
+relies on which of the two devices' streams a backend puts a copy on: each waits for the other.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import functools
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,36 +30,46 @@ class Parcel:
 
 
 class Courier:
-    """Sends from one device to another, on a stream of its own so that the sender goes on computing."""
+    """Sends from one device to another, on streams of its own so that both devices go on computing."""
 
     def __init__(self, source: torch.device, target: torch.device) -> None:
         """Prepare to send from `source` to `target`."""
         self.source, self.target = source, target
-        self._stream: torch.Stream | None = None
+        self._streams: tuple[torch.Stream, ...] = ()  # of the source, and of the target if it has any
 
     def send(self, value: Any, copy: bool) -> Parcel:
         """Start moving a value.
 
         Args:
-            value: a tensor, or a scalar, which is passed on as it is.
+            value: a tensor, or a scalar, which is passed on as it is; so is what eager has on the CPU in a program
+                for accelerators.
             copy: the receiver must get memory of its own, for the sender will overwrite its.
         """
         if not isinstance(value, torch.Tensor):
             return Parcel(value)
-        if same_memory(self.source, self.target):
-            return Parcel(copy_to(value, self.target) if copy else value)
-        if not is_accelerator(self.source):
-            return Parcel(copy_to(value, self.target))
-        return self._copy_on_stream(value)
+        if same_memory(value.device, self.target) or value.device != self.source:
+            return Parcel(copy_to(value, value.device) if copy else value)
+        if not is_accelerator(self.source) or not has_streams(self.source.type):
+            return Parcel(copy_to(value, self.target))  # in order with the current streams of both
+        return self._copy_on_streams(value)
 
-    def _copy_on_stream(self, tensor: torch.Tensor) -> Parcel:
-        if self._stream is None:
-            self._stream = torch.Stream(device=self.source)
-        self._stream.wait_event(torch.accelerator.current_stream(self.source).record_event())
-        with self._stream:
-            there = copy_to(tensor, self.target)
-        tensor.record_stream(self._stream)  # its memory is not reused before the copy has read it
-        return Parcel(there, self._stream.record_event())
+    def _copy_on_streams(self, tensor: torch.Tensor) -> Parcel:
+        if not self._streams:
+            devices = [d for d in (self.source, self.target) if is_accelerator(d)]
+            self._streams = tuple(torch.Stream(device=d) for d in devices)
+        here, there = self._streams[0], self._streams[-1]
+        ready = torch.accelerator.current_stream(self.source).record_event()
+        for stream in self._streams:
+            stream.wait_event(ready)
+        with ExitStack() as current:
+            for stream in self._streams:
+                current.enter_context(stream)
+            copied = copy_to(tensor, self.target)
+        there.wait_event(here.record_event())
+        done = there.record_event()
+        here.wait_event(done)
+        tensor.record_stream(here)  # its memory is not reused before the copy has read it
+        return Parcel(copied, done)
 
     def receive(self, parcel: Parcel) -> Any:
         """The value, once the target's current stream may use it; the host does not wait."""
@@ -67,8 +83,77 @@ class Courier:
         return parcel.tensor
 
 
+class Visit:
+    """A call whose caller may have made other streams current: programs wait for them, and they for programs.
+
+    `visit(devices)` makes one; it does nothing where the caller's current streams are the default ones.
+    """
+
+    def __init__(self, streams: Sequence[tuple[torch.Stream, torch.Stream]]) -> None:
+        """Of pairs of streams of one device: ours, and the caller's."""
+        self._streams = streams
+
+    def begin(self, given: Iterable[Any]) -> None:
+        """Let our streams wait for what the caller has done; `given` are the values that it passes on."""
+        for ours, theirs in self._streams:
+            ours.wait_event(theirs.record_event())
+            _declare(given, ours)
+
+    def end(self, results: Iterable[Any]) -> None:
+        """Let the caller's streams wait for ours; `results` are the values that it gets."""
+        for ours, theirs in self._streams:
+            theirs.wait_event(ours.record_event())
+            _declare(results, theirs)
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """Within, our streams are the current ones of this thread."""
+        with ExitStack() as current:
+            for ours, _ in self._streams:
+                current.enter_context(ours)
+            yield
+
+
+def visit(devices: Iterable[torch.device]) -> Visit:
+    """The visit of whoever calls now, to programs on `devices`."""
+    pairs = [(default_stream(d), torch.accelerator.current_stream(d)) for d in devices if has_streams(d.type)]
+    return Visit([(ours, theirs) for ours, theirs in pairs if ours != theirs])
+
+
+def _declare(values: Iterable[Any], stream: torch.Stream) -> None:
+    """Keep the memory of tensors from being reused before what `stream` does with them is done."""
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.device == stream.device:
+            value.record_stream(stream)
+
+
+@functools.cache
+def default_stream(device: torch.device) -> torch.Stream:
+    """The stream that is current in a thread which has chosen none: workers compute on it."""
+    found: list[torch.Stream] = []
+    thread = threading.Thread(target=lambda: found.append(torch.accelerator.current_stream(device)))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@functools.cache
+def has_streams(kind: str) -> bool:
+    """Whether a kind of device has all that copies on streams of their own need; not every backend does."""
+    device = torch.device(kind, 0)
+    if not is_accelerator(device):
+        return False
+    try:
+        stream = torch.Stream(device=device)
+        stream.wait_event(torch.accelerator.current_stream(device).record_event())
+        torch.empty(1, device=device).record_stream(stream)
+    except RuntimeError:  # NotImplementedError is one
+        return False
+    return True
+
+
 def is_accelerator(device: torch.device) -> bool:
-    """Whether a torch device has streams: it is of the kind of this build's accelerator."""
+    """Whether a torch device is of the kind of this build's accelerator."""
     current = torch.accelerator.current_accelerator()
     return current is not None and current.type == device.type
 
@@ -76,6 +161,25 @@ def is_accelerator(device: torch.device) -> bool:
 def on_device(device: torch.device) -> AbstractContextManager[Any]:
     """Within, `device` is the current one of this thread."""
     return torch.accelerator.device_index(device.index or 0) if is_accelerator(device) else nullcontext()
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Within, ops on `device` draw random numbers from `seed`; behind it, its generator is as it was before.
+
+    A device whose module has no generator of its own to tell draws, if at all, from the CPU's.
+    """
+    module = torch.get_device_module(device.type) if is_accelerator(device) else None
+    if not all(hasattr(module, name) for name in ("get_rng_state", "set_rng_state", "manual_seed")):
+        yield
+        return
+    state = module.get_rng_state(device)
+    try:
+        with on_device(device):
+            module.manual_seed(seed)
+            yield
+    finally:
+        module.set_rng_state(state, device)
 
 
 def synchronize(device: torch.device) -> None:

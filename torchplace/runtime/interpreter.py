@@ -17,6 +17,7 @@ from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.runtime.accelerator import Courier, Parcel
 from torchplace.runtime.kernels import make_kernel, op_error
+from torchplace.runtime.transport import overwrite
 
 Env = dict[Instance, Any]
 Step = Callable[["Call", Env], None]
@@ -176,7 +177,7 @@ class DeviceProgram:
 
         def action(call: Call, env: Env) -> None:
             try:
-                call.originals[name].copy_(env[key])
+                overwrite(call.originals[name], env[key])
             except Exception as error:
                 raise op_error(self._writer(name), self.device, error) from error
 

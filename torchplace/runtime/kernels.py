@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import traceback
@@ -15,6 +16,8 @@ from torchplace.compiler.graph import Callee, Graph, Here, Op, Subgraph, Value
 from torchplace.compiler.instructions import Run
 from torchplace.compiler.targets import resolve_target
 from torchplace.errors import ExecutionError
+from torchplace.runtime.accelerator import seeded
+from torchplace.runtime.portable import portable
 
 Kernel = Callable[[list[Any], int], Sequence[Any]]
 """Takes a segment's inputs, in a list that it empties, and the seed of this step and micro-batch."""
@@ -28,13 +31,14 @@ def op_seed(seed: int, key: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def draw(seed: int, key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def draw(device: torch.device, seed: int, key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call an op that draws random numbers with its own seed; the caller's generator stays as it is.
 
     Default generators belong to the process, so that only one thread at a time may borrow one.
     """
-    with _random_lock, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(op_seed(seed, key))
+    own = op_seed(seed, key)
+    with _random_lock, torch.random.fork_rng(devices=[]), seeded(device, own):
+        torch.default_generator.manual_seed(own)
         return function(*args, **kwargs)
 
 
@@ -44,7 +48,7 @@ class _Writer:
     def __init__(self, graph: Graph, device: torch.device, keys: Mapping[str, str]) -> None:
         self.graph, self.device, self.keys = graph, device, keys
         self.names: dict[str, str] = {}
-        self.bound: dict[str, Any] = {"draw": draw}
+        self.bound: dict[str, Any] = {"draw": functools.partial(draw, device)}
         self.lines: list[str] = []
 
     def name(self, value: str) -> str:
@@ -78,7 +82,7 @@ class _Writer:
         return resolve_target(argument.target) if isinstance(argument, Callee) else argument
 
     def call(self, op: Op) -> str:
-        function = self.bind(direct_call(resolve_target(op.target)))
+        function = self.bind(portable(op.target, self.device) or direct_call(resolve_target(op.target)))
         parts = [self.argument(a) for a in op.args]
         parts += [f"{k}={self.argument(v)}" for k, v in op.kwargs.items()]
         if op.random:

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 
 from torchplace.compiler.dynamo import below_autograd, dispatch_modes_active
-from torchplace.compiler.graph import Graph, Value
+from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.instructions import Instruction, Send
 from torchplace.compiler.program import Program
 from torchplace.compiler.verify import verify
 from torchplace.errors import ExecutionError
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.accelerator import on_device
+from torchplace.runtime.accelerator import is_accelerator, on_device, visit
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
+from torchplace.runtime.transport import bring
 
 Job = Callable[[], None]
 
@@ -96,6 +97,7 @@ class Executable:
 
     def __init__(self, runtime: LocalRuntime, program: Program, graph: Graph, keys: Mapping[str, str] | None) -> None:
         self.runtime, self.program, self.graph = runtime, program, graph
+        self.home = torch.device(graph.home)
         self.active = [d for d in program.devices if program.instructions[d] or self._ends_on(d)]
         self.random = any(op.random for op in graph.ops)
         known = dict(graph.keys()) if self.random else {}
@@ -103,8 +105,16 @@ class Executable:
         self.devices = {d: DeviceProgram(program, graph, d, runtime.torch_devices, known) for d in self.active}
         self.inputs = [v for v in graph.inputs if v.kind != "constant"]
         self.routes = sorted({(d, i.to) for d, i in program if isinstance(i, Send)})
-        self.constants = {n: t.to(runtime.torch_devices[program.inputs[n].device]) for n, t in graph.constants.items()}
+        self.constants = {n: self._on(t, program.inputs[n].device) for n, t in graph.constants.items()}
+        self.ends = [self._end(o) for o in graph.outputs]
+        self.accelerators = [d for d in map(runtime.torch_devices.__getitem__, self.active) if is_accelerator(d)]
         self._last: tuple[float, dict[str, list[tuple[Instruction, float, float]]]] | None = None
+
+    def _end(self, output: Output) -> torch.device | None:
+        """Where the caller expects an output; None for where the program leaves it."""
+        if output.device:
+            return torch.device(output.device)
+        return self.home if output.kind == "output" else None
 
     def _ends_on(self, device: str) -> bool:
         starts = {e.device for e in self.program.inputs.values()}
@@ -123,12 +133,16 @@ class Executable:
             ExecutionError: an op failed; names it, its source line and its device. The next call works.
         """
         call, envs = self._start(args)
+        caller = visit(self.accelerators)
+        caller.begin(v for env in envs.values() for v in env.values())
         begun = perf_counter()
         if len(self.active) <= 1 or dispatch_modes_active() or self.runtime.in_worker():
-            self._run_here(call, envs)
+            with caller.ours():
+                self._run_here(call, envs)
         else:
             self._run_on_workers(call, envs)
         self._last = (begun, call.events)
+        caller.end(v for env in envs.values() for v in env.values())
         return self._finish(envs)
 
     def _start(self, args: list[Any]) -> tuple[Call, dict[str, Env]]:
@@ -149,11 +163,18 @@ class Executable:
         return [(v, self.constants[v.name]) for v in self.graph.inputs if v.kind == "constant"]
 
     def _on(self, value: Any, device: str) -> Any:
-        """An input where the program expects it: the caller's tensors may be elsewhere."""
+        """An input where the program expects it: the caller's tensors may be elsewhere.
+
+        What eager has on the CPU in a graph that is at home on an accelerator is left there.
+        """
         target = self.runtime.torch_devices[device]
-        if isinstance(value, torch.Tensor) and value.device != target and target.type != "cpu":
-            return value.to(target, non_blocking=True)
-        return value
+        if (
+            not isinstance(value, torch.Tensor)
+            or value.device == target
+            or value.device.type == "cpu" != self.home.type
+        ):
+            return value
+        return bring(value, target)
 
     def _run_here(self, call: Call, envs: dict[str, Env]) -> None:
         """Run every device in this thread, each as far as it can go, till all are done."""
@@ -223,18 +244,11 @@ class Executable:
 
     def _finish(self, envs: dict[str, Env]) -> list[Any]:
         results = []
-        for output, exit_ in zip(self.graph.outputs, self.program.outputs, strict=True):
+        for output, exit_, end in zip(self.graph.outputs, self.program.outputs, self.ends, strict=True):
             value = output.value if exit_.value is None else envs[exit_.device][exit_.value, 0]
-            results.append(self._at_home(value) if output.kind == "output" else value)
+            away = end is not None and isinstance(value, torch.Tensor) and value.device != end
+            results.append(bring(value, end) if away else value)
         return results
-
-    def _at_home(self, value: Any) -> Any:
-        """A user's output on the device that eager would give."""
-        home = torch.device(self.graph.home)
-        if isinstance(value, torch.Tensor) and value.device.type == home.type == "cpu":
-            return value
-        moved = isinstance(value, torch.Tensor) and home.type != "cpu" and value.device != home
-        return value.to(home) if moved else value
 
     @property
     def timeline(self) -> Timeline:

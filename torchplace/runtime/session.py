@@ -84,7 +84,8 @@ class Session:
         path = {v.name: v.path for v in captured.graph.inputs if isinstance(v, Value)}
         devices = {name: plan.parameters[path[name]] for name in captured.state if path[name] in plan.parameters}
         self.owners.settle(captured.state, devices)
-        move_in_place(captured.state, {n: self.runtime.torch_devices[d] for n, d in devices.items()})
+        targets = {n: self.runtime.torch_devices[d] for n, d in devices.items()}
+        move_in_place(captured.state, targets, torch.device(captured.graph.home))
 
     @property
     def plans(self) -> list[Plan]:

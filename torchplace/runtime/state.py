@@ -28,7 +28,7 @@ class Owners:
                 self._owners[tensor] = devices[name]
 
 
-def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device]) -> None:
+def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device], home: torch.device) -> None:
     """Move parameters and buffers to the devices that the plan gave them; the objects stay, so optimizers do too.
 
     CPU devices share memory: nothing moves. Captures go on seeing each tensor where eager had it.
@@ -36,13 +36,27 @@ def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, tor
     Args:
         tensors: by name.
         devices: name -> torch device.
+        home: of the model; what eager has on the CPU, where this is an accelerator, is left there.
     """
     for name, tensor in tensors.items():
         target = devices.get(name)
         if target is None or target == tensor.device or target.type == tensor.device.type == "cpu":
             continue
-        set_home(tensor, home_of(tensor))
+        stood = home_of(tensor)
+        if stood.type == "cpu" != home.type:
+            continue
         with torch.no_grad():
-            tensor.data = tensor.data.to(target)
-            if tensor.grad is not None:
-                tensor.grad.data = tensor.grad.data.to(target)
+            _become(tensor, tensor.detach().to(target), None if tensor.grad is None else tensor.grad.to(target))
+        set_home(tensor, stood)
+
+
+def _become(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """Give a tensor other data and another gradient, on another device; whoever holds it holds the same object."""
+    requires_grad, hooks, after = tensor.requires_grad, tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    tensor.grad = None
+    if torch._has_compatible_shallow_copy_type(tensor, data):
+        tensor.data = data
+    else:  # of a kind that torch calls incompatible, as all PrivateUse1 devices are with the CPU
+        torch._C._swap_tensor_impl(tensor, data.requires_grad_(requires_grad))
+        tensor._backward_hooks, tensor._post_accumulate_grad_hooks = hooks, after
+    tensor.grad = grad

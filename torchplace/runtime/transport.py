@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 
 
-def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def copy_to(tensor: torch.Tensor, device: torch.device, non_blocking: bool = True) -> torch.Tensor:
     """A copy of `tensor` on `device` with the same sizes and strides.
 
     Dims that repeat one element (stride 0, as `expand` makes them) are moved once and repeated again there.
+
+    Args:
+        tensor: on any device.
+        device: where the copy is made.
+        non_blocking: let the device copy while the host goes on; the caller waits before it relies on the copy.
     """
     if tensor.layout is not torch.strided:
         return tensor.to(device, copy=True)
@@ -19,8 +24,26 @@ def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if torch._debug_has_internal_overlap(once) == 1:  # other overlaps cannot be copied in place
         return once.to(device, copy=True).expand_as(tensor)
     there = torch.empty_strided(once.size(), once.stride(), dtype=once.dtype, device=device)
-    there.copy_(once, non_blocking=True)
+    overwrite(there, once, non_blocking)
     return there if once is tensor else there.expand_as(tensor)
+
+
+def bring(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy of the caller's tensor for a program, or of a program's for the caller, in order with all other work.
+
+    The host waits where it could notice otherwise: for what it is given, and for what it might overwrite in pinned
+    memory before that was copied.
+    """
+    on_host = device.type == "cpu" or (tensor.device.type == "cpu" and tensor.is_pinned())
+    return copy_to(tensor, device, non_blocking=not on_host)
+
+
+def overwrite(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> None:
+    """Copy the elements of `source` to `target`, which may be on another device.
+
+    `Tensor.copy_` asks for the devices even where both tensors are fake, on devices that this build does not know.
+    """
+    torch.ops.aten.copy_.default(target, source, non_blocking)
 
 
 def same_memory(source: torch.device, target: torch.device) -> bool:

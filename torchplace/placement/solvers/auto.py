@@ -27,6 +27,8 @@ class Auto:
     """
 
     name: ClassVar[str] = "auto"
+    chosen: str = ""
+    """Whose placement the last answer was."""
 
     def solve(self, problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> dict[str, str]:
         """Ask the solvers in turn.
@@ -41,6 +43,7 @@ class Auto:
             if race.left() <= 0:
                 break
             race.ask(name)
+        self.chosen = race.chosen
         return race.winner()
 
 
@@ -57,6 +60,7 @@ class _Race:
         self.problem, self.seed, self.deadline = problem, seed, deadline
         self.best: tuple[float, dict[str, str]] | None = None
         self.seen: dict[tuple[str, ...], Evaluation] = {}
+        self.chosen = ""
         self.reasons: list[str] = []
         self.errors: list[InfeasibleError] = []
 
@@ -75,9 +79,9 @@ class _Race:
         except OptionError as error:  # another package's solver is broken: the default has to work without it
             warnings.warn(str(error), stacklevel=4)
             return
-        self._enter(placement)
+        self._enter(name, placement)
 
-    def _enter(self, placement: dict[str, str]) -> None:
+    def _enter(self, name: str, placement: dict[str, str]) -> None:
         places = tuple(placement[op] for op in self.problem.ops)
         if places in self.seen:
             return
@@ -85,7 +89,7 @@ class _Race:
         if not evaluation.feasible:
             self.reasons.append(evaluation.reason)
         elif self.best is None or evaluation.step_time < self.best[0]:
-            self.best = (evaluation.step_time, placement)
+            self.best, self.chosen = (evaluation.step_time, placement), name
 
     def winner(self) -> dict[str, str]:
         if self.best is not None:

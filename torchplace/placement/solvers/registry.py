@@ -55,6 +55,12 @@ class Checked:
         """What the option `solver` calls it."""
         return self.solver.name
 
+    @property
+    def title(self) -> str:
+        """The name, and of a solver that asks others, whose answer it took last: `auto (heft)`."""
+        chosen = getattr(self.solver, "chosen", "")
+        return f"{self.name} ({chosen})" if chosen else self.name
+
     def solve(self, problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> dict[str, str]:
         """Place every op; see `Solver.solve`.
 

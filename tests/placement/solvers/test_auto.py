@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.compiler.graphs import chain
+from tests.placement.graphs import FLOAT, machine, problem
+from torchplace.errors import InfeasibleError
+from torchplace.placement.problem import Evaluation, Problem
+from torchplace.placement.solvers.auto import ALWAYS, THEN, Auto
+from torchplace.placement.solvers.registry import get_solver, solver_names
+
+W = 4 * FLOAT
+
+
+def watched(memory: list[int], score: Mapping[str, float]) -> tuple[Problem, list[dict[str, str]]]:
+    """A chain of four whose placements cost what `score` says of the device of the last op; and all asked for."""
+    asked: list[dict[str, str]] = []
+
+    def evaluate(placement: Mapping[str, str]) -> Evaluation:
+        asked.append(dict(placement))
+        return Evaluation(score[placement["v3"]], {}, True)
+
+    return problem(chain(4), machine(memory), evaluate=evaluate), asked
+
+
+def test_the_members_are_all_of_ours() -> None:
+    assert {*ALWAYS, *THEN, Auto.name} == set(solver_names())
+
+
+def test_the_best_prediction_wins() -> None:
+    made, _ = watched([10**6] * 2, {"d0": 2.0, "d1": 1.0})
+    assert Auto().solve(made) == get_solver("balanced").solve(made)
+    made, _ = watched([10**6] * 2, {"d0": 1.0, "d1": 2.0})
+    assert Auto().solve(made) == get_solver("single").solve(made)
+
+
+def test_never_worse_than_a_member() -> None:
+    made = problem(chain(6), machine([3 * W, 4 * W, 10**6], [1.0, 2.0, 3.0]))
+    best = made.evaluate(Auto().solve(made, seed=5)).step_time
+    for name in set(solver_names()) - {"auto"}:
+        assert best <= made.evaluate(get_solver(name).solve(made, seed=5)).step_time
+
+
+def test_the_earlier_of_equals_wins() -> None:
+    made, _ = watched([10**6] * 2, {"d0": 1.0, "d1": 1.0})
+    assert Auto().solve(made) == get_solver("single").solve(made)
+
+
+def test_no_placement_is_evaluated_twice() -> None:
+    made, asked = watched([10**6] * 2, {"d0": 1.0, "d1": 1.0})
+    Auto().solve(made)
+    assert len(asked) == len({tuple(placement.values()) for placement in asked}) > 2
+
+
+def test_without_time_the_two_simplest_are_still_asked() -> None:
+    made, asked = watched([10**6] * 2, {"d0": 2.0, "d1": 1.0})
+    assert Auto().solve(made, time_limit=0.0) == get_solver("balanced").solve(made)
+    assert asked == [get_solver(name).solve(made) for name in ALWAYS]
+
+
+def test_a_placement_that_does_not_run_is_not_taken() -> None:
+    def evaluate(placement: Mapping[str, str]) -> Evaluation:
+        spread = len(set(placement.values())) > 1
+        return Evaluation(2.0 if spread else 1.0, {}, spread, "" if spread else "d0 lacks 5 bytes")
+
+    made = problem(chain(4), machine([10**6] * 2), evaluate=evaluate)
+    assert len(set(Auto().solve(made).values())) == 2
+
+
+def test_nothing_runs() -> None:
+    made = problem(chain(4), machine([10**6] * 2), evaluate=lambda _: Evaluation(1.0, {}, False, "d0 lacks 5 bytes"))
+    with pytest.raises(InfeasibleError, match=r"solver 'auto' found no placement that fits while it runs; d0 lacks 5"):
+        Auto().solve(made)
+
+
+def test_nothing_runs_where_memory_is_short() -> None:
+    made = problem(chain(4), machine([2 * W] * 2), evaluate=lambda _: Evaluation(1.0, {}, False, "d0 lacks 5 bytes"))
+    with pytest.raises(InfeasibleError, match=r"found no placement that fits while it runs; d0 lacks 5 bytes"):
+        Auto().solve(made)
+
+
+def test_nothing_fits() -> None:
+    made = problem(chain(4), machine([W] * 2))
+    with pytest.raises(InfeasibleError, match=r"no placement fits: .* the 2 devices have 32 bytes; d0 lacks 16 bytes"):
+        Auto().solve(made)
