@@ -74,7 +74,8 @@ def main() -> None:
         return
     for r in results:
         print(
-            f"{r['what']:22} eager {r['eager_seconds'] * 1e3:7.1f} ms   torchplace {r['torchplace_seconds'] * 1e3:7.1f} ms"
+            f"{r['what']:22} eager {r['eager_seconds'] * 1e3:7.1f} ms  "
+            f" torchplace {r['torchplace_seconds'] * 1e3:7.1f} ms"
             f"   ratio {r['ratio_of_medians']:.3f} (paired {r['median_of_paired_ratios']:.3f});"
             f" eager's slowest over fastest {r['eager_spread']:.2f}"
         )

@@ -71,7 +71,17 @@ def test_the_command_ends_with_its_status_and_no_traceback(folder: Path) -> None
 
 
 def test_plan_save_and_run(folder: Path, torchplace: Run) -> None:
-    made = torchplace("plan", "model.py:build", "--topology", "local:2", "--training", "--save", "plan.json")
+    made = torchplace(
+        "plan",
+        "model.py:build",
+        "--topology",
+        "local:2",
+        "--training",
+        "--solver",
+        "round-robin",
+        "--save",
+        "plan.json",
+    )
     assert made.returncode == 0, made.stderr
     assert "cpu:1" in made.stdout
     ran = torchplace("run", "model.py:build", "--plan", "plan.json", "--training", "--steps", "1", "--json")

@@ -170,6 +170,16 @@ def test_dynamic_shapes_are_symbols_with_hints() -> None:
     assert [op.flops for op in graph.ops] == [op.flops for op in static.ops]
 
 
+def test_a_dynamic_graph_is_the_same_at_every_size() -> None:
+    graphs = [
+        capture(nn.Linear(4, 2), torch.randn(batch, 4), dynamic=True, training=training).graph
+        for training in (False, True)
+        for batch in (3, 5)
+    ]
+    fingerprints = [graph.fingerprint() for graph in graphs]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2] == fingerprints[3]
+
+
 def test_sizes_that_depend_on_data_count_as_one() -> None:
     graph = capture(lambda x: torch.nonzero(x) * 2, torch.ones(3), training=False, fullgraph=True).graph
     [out] = [o.type for o in graph.output_values if isinstance(o.type, TensorType)]

@@ -24,7 +24,18 @@ NUMBERS = (
     | st.sampled_from([0, -1, True, False, math.inf, -math.inf, -0.0, complex(0, -1), complex(-0.0, math.inf)])
 )
 TORCHS = st.sampled_from(
-    [torch.float32, torch.int64, torch.float8_e4m3fn, torch.strided, torch.sparse_coo, torch.contiguous_format, torch.channels_last, torch.device("cuda:1"), torch.device("cpu"), torch.device("meta")]
+    [
+        torch.float32,
+        torch.int64,
+        torch.float8_e4m3fn,
+        torch.strided,
+        torch.sparse_coo,
+        torch.contiguous_format,
+        torch.channels_last,
+        torch.device("cuda:1"),
+        torch.device("cpu"),
+        torch.device("meta"),
+    ]
 )
 MARKS = st.sampled_from([None, ..., HERE]) | st.builds(Subgraph, STRINGS) | st.builds(Callee, STRINGS)
 BOUNDS = st.none() | st.integers()
@@ -194,6 +205,8 @@ BAD_LINES = {
     "%a: float32[2] = aten.relu.default([y for y in ()])": "",
     "%a: float32[2] = aten.relu.default(device('no such'))": "",
     "%a: float32[2] = aten.relu.default(slice(1, 2, 3, 4))": "",
+    "%a: float32[2] = aten.relu.default(**3)": "cannot read the keyword arguments **3; expected a dict",
+    "%a: float32[2] = aten.relu.default(*3)": "",
     "%a = aten.relu.default(%x)": "cannot read the result '%a'",
     "%a: float32[2] view of x = aten.relu.default(%x)": "",
     "return result %x": "unknown kind of output 'result'",

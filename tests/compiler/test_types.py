@@ -58,6 +58,20 @@ def test_bytes_are_counted_at_the_hints() -> None:
     assert hint_of(Symbol("s0", 5)) == hint_of(5) == 5
 
 
+@given(TENSORS | SCALARS, st.integers(0, 9))
+def test_the_structure_does_not_depend_on_hints(kind: TensorType | ScalarType, hint: int) -> None:
+    assert at_hint(kind, hint).structure == kind.structure
+    other = at_hint(kind, 3)
+    assert (other.structure == str(other)) == ("<" not in str(other))
+
+
+def at_hint(kind: TensorType | ScalarType, hint: int) -> TensorType | ScalarType:
+    if isinstance(kind, ScalarType):
+        return ScalarType(kind.kind, kind.symbol and Symbol(kind.symbol.expr, hint))
+    shape = tuple(Symbol(d.expr, hint) if isinstance(d, Symbol) else d for d in kind.shape)
+    return TensorType(kind.dtype, shape, kind.stride)
+
+
 @given(st.lists(st.integers(0, 5), max_size=4))
 def test_contiguous_strides_are_torchs(shape: list[int]) -> None:
     assert contiguous_strides(tuple(shape)) == torch.empty(shape).stride()

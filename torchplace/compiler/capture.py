@@ -149,7 +149,7 @@ class _Session:
         graph = self._reader(module).read(inputs)
         phases = {op.name: op.phase for op in whole.ops}
         for op in graph.ops:
-            op.phase = phases.get(op.name, "forward" if module is not None else op.phase)
+            op.phase = phases.get(op.name, "forward")
         return graph
 
     def _hand_over(self, graph: Graph, parts: tuple[Graph, ...]) -> None:

@@ -108,12 +108,15 @@ def parse_call(text: str, known: Mapping[str, Value]) -> tuple[tuple[Any, ...], 
     """
     tree, notes = _expression("f" + text), {}
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr) and isinstance(tree.right, ast.Dict):
-        tree, notes = tree.left, _literal(tree.right, known)
+        notes = _literal(tree.right, known)
+        tree = tree.left
     if not isinstance(tree, ast.Call):
         raise GraphError("expected 'target(arguments)' or 'target(arguments) | {notes}'")
     kwargs: dict[str, Any] = {}
     for named in tree.keywords:
         value = _literal(named.value, known)
+        if named.arg is None and not isinstance(value, dict):
+            raise GraphError(f"cannot read the keyword arguments **{ast.unparse(named.value)}; expected a dict")
         kwargs.update(value if named.arg is None else {named.arg: value})
     return tuple(_literal(a, known) for a in tree.args), kwargs, notes
 

@@ -40,20 +40,15 @@ class Predicted:
     def of(cls, timeline: Timeline, programs: Iterable[Program], devices: Iterable[str]) -> Predicted:
         """Read the figures off a timeline of programs."""
         names = list(devices)
-        moved = [
-            (device, i.to, program.values[i.value].nbytes)
-            for program in programs
-            for device, i in program
-            if isinstance(i, Send)
-        ]
-        return cls(
-            timeline.duration,
-            dict(timeline.peak_memory),
-            {d: timeline.busy(d) for d in names},
-            {d: sum(n for _, to, n in moved if to == d) for d in names},
-            {d: sum(n for source, _, n in moved if source == d) for d in names},
-            timeline.link_bytes,
-        )
+        work, received, sent = timeline.work, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+        for program in programs:
+            for device, instruction in program:
+                if isinstance(instruction, Send):
+                    nbytes = program.values[instruction.value].nbytes
+                    received[instruction.to] += nbytes
+                    sent[device] += nbytes
+        busy = {d: work.get(d, 0.0) for d in names}
+        return cls(timeline.duration, dict(timeline.peak_memory), busy, received, sent, timeline.link_bytes)
 
 
 @dataclass(eq=False, repr=False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from torchplace.errors import PlanError, TopologyError
 from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.topology.atomic import write_whole
 from torchplace.placement.topology.topology import Topology
 
 
@@ -65,13 +64,11 @@ def plan_data(plan: Plan) -> dict[str, Any]:
 
 
 def save_plan(plan: Plan, path: Path) -> None:
-    """Write a plan whole or not at all: to a file beside it, which then takes its name."""
+    """Write a plan, whole or not at all."""
     data = plan_data(plan)
     text = json.dumps({**data, "digest": _digest(data)}, indent=1)
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
-            file.write(text + "\n")
-        os.replace(file.name, path)
+        write_whole(path, text + "\n")
     except OSError as error:
         raise PlanError(f"cannot write the plan to {str(path)!r}: {error.strerror}") from error
 
@@ -82,7 +79,7 @@ def load_plan(path: Path) -> Plan:
         data = json.loads(path.read_text())
     except OSError as error:
         raise PlanError(f"cannot read the plan file {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"{str(path)!r} is no plan file: it is not JSON ({error})") from error
     if not isinstance(data, dict) or data.get("format") != "torchplace plan":
         raise PlanError(f"{str(path)!r} is no plan file; expected the JSON that Plan.save writes")
@@ -100,13 +97,18 @@ def load_plan(path: Path) -> Plan:
         raise PlanError(f"the plan file {str(path)!r}: field {where!r}: {first['msg']}") from error
     except TopologyError as error:
         raise PlanError(f"the plan file {str(path)!r}: its topology: {error}") from error
+    except PlanError as error:
+        raise PlanError(f"the plan file {str(path)!r}: {error}") from error
 
 
 def _rebuild(record: _PlanRecord) -> Plan:
     topology = Topology.from_dict(record.topology)
-    unknown = sorted(set(record.placement.values()) - set(topology.device_names))
+    used = {*record.placement.values(), *record.parameters.values()}
+    unknown = sorted(used - set(topology.device_names))
     if unknown:
-        raise PlanError(f"the plan places ops on {unknown[0]!r}, which its topology {topology.name!r} does not have")
+        raise PlanError(f"it uses device {unknown[0]!r}, which its topology {topology.name!r} does not have")
+    if record.keys.keys() != record.placement.keys() or len(set(record.keys.values())) < len(record.keys):
+        raise PlanError("its keys are not those of its ops, one for each")
     fields = {n: getattr(record, n) for n in _PlanRecord.model_fields if n not in ("format", "version")}
     fields.update(
         topology=topology,

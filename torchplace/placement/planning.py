@@ -109,7 +109,7 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
         cost=request.cost.name,
         seed=request.seed,
         predicted=Predicted.of(timeline, programs, topology.device_names),
-        lower_bound=lower_bound(captured.graph, topology, request.cost),
+        lower_bound=sum(lower_bound(part, topology, request.cost) for part in captured.parts),  # one after the other
         programs=programs,
         timeline=timeline,
     )

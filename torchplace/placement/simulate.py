@@ -148,7 +148,9 @@ def _share_cores(timeline: Timeline, topology: Topology) -> Timeline:
     """Stretch a timeline in which this machine's CPU devices do more work than the cores that they share can do."""
     cores = os.cpu_count() or 1
     threads = {d.name: min(d.threads or cores, cores) for d in topology.devices if d.kind == "cpu"}
-    work = sum(timeline.busy(device) * n for device, n in threads.items()) / cores
-    stretch = max(1.0, work / timeline.duration) if timeline.duration else 1.0
+    work = sum(seconds * threads.get(device, 0) for device, seconds in timeline.work.items()) / cores
+    if work <= timeline.duration:
+        return timeline
+    stretch = work / timeline.duration
     events = [replace(e, start=e.start * stretch, end=e.end * stretch) for e in timeline.events]
     return Timeline(events, timeline.peak_memory)

@@ -53,9 +53,18 @@ class Timeline:
         """The events of one device."""
         return [e for e in self.events if e.device == device]
 
+    @property
+    def work(self) -> dict[str, float]:
+        """Device -> seconds for which it ran segments; devices that ran none are left out."""
+        seconds: dict[str, float] = {}
+        for e in self.events:
+            if isinstance(e.instruction, Run):
+                seconds[e.device] = seconds.get(e.device, 0.0) + (e.end - e.start)
+        return seconds
+
     def busy(self, device: str) -> float:
-        """Seconds for which a device ran segments."""
-        return sum(e.end - e.start for e in self.events if e.device == device and isinstance(e.instruction, Run))
+        """Seconds for which a device ran segments; for many devices, ask `work` once."""
+        return self.work.get(device, 0.0)
 
     @property
     def link_bytes(self) -> dict[str, int]:

@@ -169,7 +169,7 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
     A device whose module has no generator of its own to tell draws, if at all, from the CPU's.
     """
-    module = torch.get_device_module(device.type) if is_accelerator(device) else None
+    module: Any = torch.get_device_module(device.type) if is_accelerator(device) else None
     if not all(hasattr(module, name) for name in ("get_rng_state", "set_rng_state", "manual_seed")):
         yield
         return

@@ -246,8 +246,9 @@ class Executable:
         results = []
         for output, exit_, end in zip(self.graph.outputs, self.program.outputs, self.ends, strict=True):
             value = output.value if exit_.value is None else envs[exit_.device][exit_.value, 0]
-            away = end is not None and isinstance(value, torch.Tensor) and value.device != end
-            results.append(bring(value, end) if away else value)
+            if end is not None and isinstance(value, torch.Tensor) and value.device != end:
+                value = bring(value, end)
+            results.append(value)
         return results
 
     @property

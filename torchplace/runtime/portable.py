@@ -47,8 +47,8 @@ def attention(
     sums = torch.logsumexp(scores, -1)
     weights = torch.exp(scores - sums.unsqueeze(-1))
     result = torch.matmul(weights, _shared(value, query).to(weights.dtype))
-    layout = torch.empty_like(query)
-    return layout.copy_(result), sums.transpose(1, 2).contiguous().transpose(1, 2)
+    layout = torch.ops.aten.empty_like.default(query)
+    return torch.ops.aten.copy_.default(layout, result), _compact(sums.transpose(1, 2)).transpose(1, 2)
 
 
 def attention_backward(
@@ -88,7 +88,7 @@ def _scores(
     wide = torch.promote_types(query.dtype, torch.float32)
     scores = torch.matmul(query.to(wide), _shared(key, query).to(wide).transpose(-2, -1)) * _factor(query, scale)
     if is_causal:
-        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        seen = torch.ops.aten.new_ones.default(scores, scores.shape[-2:], dtype=torch.bool).tril()
         scores = scores.masked_fill(~seen, -math.inf)
     return scores if mask is None else scores + mask
 
@@ -100,8 +100,14 @@ def _shared(tensor: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 
 def _laid_out(gradient: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
     if gradient.size(1) != of.size(1):  # the heads that shared one
-        gradient = gradient.unflatten(1, (of.size(1), -1)).sum(2)
-    return gradient.to(of.dtype).transpose(1, 2).contiguous().transpose(1, 2)
+        gradient = gradient.reshape(of.size(0), of.size(1), -1, *gradient.shape[2:]).sum(2)
+    return _compact(gradient.to(of.dtype).transpose(1, 2)).transpose(1, 2)
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """Its elements without gaps: `contiguous()`, like some other methods, asks for the device of a fake tensor too."""
+    copied: torch.Tensor = torch.ops.aten.clone.default(tensor, memory_format=torch.contiguous_format)
+    return copied
 
 
 _REPLACEMENTS: dict[str, Callable[..., Any]] = {

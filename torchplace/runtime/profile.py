@@ -15,10 +15,6 @@ from torchplace.placement.topology.figures import CpuFigures, read_figures, writ
 _SIZE, _COPY = 512, 64 * 2**20  # the copy is larger than caches
 
 
-_DISTURBED = 50e-6
-"""Seconds of a small op above which other processes must have been in the way: such figures are not kept."""
-
-
 def cpu_figures(threads: int | None = None) -> CpuFigures:
     """Speeds of a CPU device of this machine: read from the cache, or measured now (under a second) and kept.
 
@@ -32,10 +28,15 @@ def cpu_figures(threads: int | None = None) -> CpuFigures:
     if known is not None:
         return known
     measured = measure_cpu(count)
-    if measured.launch_overhead > _DISTURBED:
+    if _is_disturbed(measured, measured if count == 1 else measure_cpu(1)):
         return CpuFigures.nominal(count)
     write_figures(count, measured)
     return measured
+
+
+def _is_disturbed(figures: CpuFigures, alone: CpuFigures) -> bool:
+    """Whether other processes must have held the cores: threads that wait for a core are slower than one alone."""
+    return figures.launch_overhead > 50e-6 or figures.peak_flops < 0.9 * alone.peak_flops
 
 
 def measure_cpu(threads: int) -> CpuFigures:

@@ -64,10 +64,10 @@ def plan_table(plan: Plan) -> Table:
 def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
-    gap = "unknown" if plan.gap == inf else f"at most {100 * plan.gap:.1f}% above it"
+    gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
     lines = [
         f"predicted step time {duration_text(plan.predicted.step_time)} ({what}; costs: {plan.cost}); "
-        f"lower bound {duration_text(plan.lower_bound)}, so the plan is {gap}",
+        f"lower bound {duration_text(plan.lower_bound)}{gap}",
         f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
     ]
     if plan.rest:

@@ -6,9 +6,13 @@ from __future__ import annotations
 def duration_text(seconds: float) -> str:
     """Seconds in the unit that suits them: `1.23 ms`."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds / size:.0f} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+        if float(f"{seconds:.3g}") >= size:  # as it is shown: 0.9996 s is 1 s, not 1000 ms
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{_three_digits(seconds * 1e6)} us"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def bytes_text(count: float) -> str:

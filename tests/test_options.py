@@ -1,0 +1,57 @@
+"""Options and targets: one clear message for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torchplace.errors import OptionError, TorchplaceError
+from torchplace.options import Options
+from torchplace.placement.report.units import bytes_text, duration_text, ratio_text
+from torchplace.targets import load_target
+
+
+def test_a_near_name_is_suggested() -> None:
+    with pytest.raises(OptionError, match="did you mean 'topology'"):
+        Options.of({"topolgy": "big-sur"})
+
+
+def test_the_default_time_limit_is_the_callers() -> None:
+    assert Options.of({"topology": "big-sur"}).request(3.0).time_limit == 3.0
+    assert Options.of({"topology": "big-sur", "time_limit": 7}).request(3.0).time_limit == 7
+
+
+def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TorchplaceError, match=r"none\.json"):
+        Options.of({"plan": tmp_path / "none.json"}).loaded_plan()
+
+
+def test_targets_give_model_args_and_kwargs(tmp_path: Path) -> None:
+    (tmp_path / "neighbour.py").write_text("VALUE = 3\n")
+    code = "import neighbour\n\ndef build():\n    return abs, (neighbour.VALUE,), {'k': 1}\n"
+    (tmp_path / "mine.py").write_text(code)
+    assert load_target(f"{tmp_path}/mine.py:build") == (abs, (3,), {"k": 1})
+    with pytest.raises(OptionError, match="no callable 'other'"):
+        load_target(f"{tmp_path}/mine.py:other")
+    with pytest.raises(OptionError, match="expected 'package"):
+        load_target("mine")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.2e-6, "4.2 us"), (0.0, "0 us"), (5000.0, "5000 s")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_bytes_and_ratios() -> None:
+    assert [bytes_text(n) for n in (0, 1023, 1024, 3 * 2**29, 2**40)] == [
+        "0 B",
+        "1023 B",
+        "1.00 KiB",
+        "1.50 GiB",
+        "1.00 TiB",
+    ]
+    assert ratio_text(1, 3) == "33.3%"
+    assert ratio_text(1, 0) == "-"
