@@ -13,9 +13,9 @@ import torchplace as tp
 
 
 def build() -> tuple[ResNetForImageClassification, tuple[torch.Tensor]]:
-    """The configuration's defaults are ResNet-50; a batch of 4 images of 64 x 64 pixels, 10 classes."""
+    """The configuration's defaults are ResNet-50; a batch of 4 images of 64 x 64 pixels."""
     torch.manual_seed(0)
-    return ResNetForImageClassification(ResNetConfig(num_labels=10)), (torch.randn(4, 3, 64, 64),)
+    return ResNetForImageClassification(ResNetConfig()), (torch.randn(4, 3, 64, 64),)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class TwoTower(nn.Module):
 
     def forward(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Indices, [rows, features] each -> scores [rows, rows]."""
-        return self.users(users) @ self.items(items).T / self.temperature
+        scores: torch.Tensor = self.users(users) @ self.items(items).T / self.temperature
+        return scores
 
 
 def build() -> tuple[TwoTower, tuple[torch.Tensor, torch.Tensor]]:

@@ -48,7 +48,8 @@ class UNet(nn.Module):
             x = block(F.max_pool2d(x, 2))
         for grow, block in zip(self.up, self.join, strict=True):
             x = block(torch.cat([skips.pop(), grow(x)], dim=1))
-        return self.head(x)
+        classes: torch.Tensor = self.head(x)
+        return classes
 
 
 def build() -> tuple[UNet, tuple[torch.Tensor]]:

@@ -190,8 +190,7 @@ class Topology:
         """Reads a topology from a YAML or JSON file, told apart by its suffix.
 
         Raises:
-            TopologyError: the file cannot be read, or is malformed; names the file, the fields and their
-            values.
+            TopologyError: the file cannot be read, or is malformed; names the file, the fields and their values.
         """
         from torchplace.placement.topology import files
 
