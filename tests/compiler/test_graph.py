@@ -237,3 +237,12 @@ def test_output_values_are_listed_once() -> None:
     last = graph.ops[-1].outputs[0]
     graph.outputs += [Output(None), Output(last, "saved"), Output(graph.inputs[0])]
     assert graph.output_values == [last, graph.inputs[0]]
+
+
+def test_an_op_knows_the_state_that_it_touches() -> None:
+    graph = Graph.parse(
+        'graph "g" on cpu {\n  parameter %w: float32[4] = "a.w"\n  buffer %b: float32[4] = "a.b"\n'
+        "  input %x: float32[4]\n  %add: float32[4] = aten.add.Tensor(%x, %w)\n"
+        "  %mul: float32[4] = aten.mul.Tensor(%add, %b)\n  return output %mul\n}"
+    )
+    assert [op.state for op in graph.ops] == [("a.w",), ("a.b",)]

@@ -112,6 +112,11 @@ class Op:
         return tuple(dict.fromkeys(values_in((self.args, self.kwargs))))
 
     @property
+    def state(self) -> tuple[str, ...]:
+        """Full names of the parameters and buffers that it takes, each once, in order."""
+        return tuple(v.path for v in self.inputs if v.kind in ("parameter", "buffer"))
+
+    @property
     def is_view(self) -> bool:
         """Whether all that it makes shares the memory of an input: it moves no bytes."""
         return bool(self.outputs) and all(v.base is not None for v in self.outputs)
