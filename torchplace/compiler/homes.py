@@ -51,6 +51,8 @@ def meta_counts_as(device: torch.device) -> Iterator[None]:
 
 
 def _describe_at_home(self: MetaTensorDescriber, t: torch.Tensor, **kwargs: Any) -> Any:
+    if t.device.type != "cpu" and t in _homes and t.is_leaf and t.grad is not None:
+        _homes[t.grad] = _homes[t]  # it is described with its parameter, and has to be at the same home
     description = _describe(self, t, **kwargs)
     if t.device.type != "cpu":  # the one test on the common way
         home = home_of(t)
