@@ -19,6 +19,9 @@ _GATHERS = frozenset(
 )
 """Ops that read, of their first argument, no more than they make."""
 
+PARALLEL_ELEMENTS = 32_768
+"""Elements from which on torch splits an op over its intra-op threads: `at::internal::GRAIN_SIZE`."""
+
 
 class ComputeCost(Protocol):
     """How long ops take: what solvers, the order of ops and the simulator ask.
@@ -33,6 +36,9 @@ class ComputeCost(Protocol):
 
     def time(self, op: Op, device: Device) -> float:
         """Seconds that `op` takes on `device`, alone: finite, 0 or more."""
+
+    def demand(self, op: Op, device: Device) -> float:
+        """How much it asks meanwhile of what co-running devices share (`CoRun`): cores, for CPU devices."""
 
 
 class Roofline:
@@ -59,6 +65,11 @@ class Roofline:
         work = op.flops / device.peak(op.dtype)
         traffic = bytes_touched(op) / device.memory_bandwidth
         return max(work, traffic) + device.launch_overhead
+
+    def demand(self, op: Op, device: Device) -> float:
+        """All threads of a CPU device for an op that torch splits; else 1."""
+        largest = max((v.type.numel for v in op.outputs if isinstance(v.type, TensorType)), default=0)
+        return float(device.threads or 1) if largest >= PARALLEL_ELEMENTS else 1.0
 
 
 def is_free(op: Op) -> bool:

@@ -22,6 +22,9 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         bandwidth: 12e9                 # bytes/s
         latency: 3e-6                   # seconds
         both_ways: true                 # may be left out: false; true stands for the way back, too
+    coruns:                             # may be left out: devices that slow each other while both compute
+      - {name: power, devices: [gpu:0, gpu:1], slowdown: [1, 1.1]}  # capacity may be left out, too
+    host: {call: 2e-4, argument: 1e-6, instruction: 3e-6}  # may be left out: seconds beside the ops
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.atomic import write_whole
 from torchplace.placement.topology.checks import did_you_mean
+from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
@@ -102,12 +107,27 @@ class _LinkFields(_Part):
         return [Link(**fields), Link(**back)] if self.both_ways else [Link(**fields)]
 
 
+class _CoRunFields(_Part):
+    name: _Text
+    devices: list[_Text]
+    capacity: _Positive | None = None
+    slowdown: list[_Positive] = Field(default=[1.0], min_length=1)
+
+
+class _HostFields(_Part):
+    call: _Seconds = 0.0
+    argument: _Seconds = 0.0
+    instruction: _Seconds = 0.0
+
+
 class _TopologyFields(_Part):
     version: Annotated[int, BeforeValidator(_number), Field(ge=VERSION, le=VERSION)] = VERSION
     name: _Text
     devices: list[_DeviceFields] = Field(min_length=1)
     switches: list[_SwitchFields] = []
     links: list[_LinkFields] = []
+    coruns: list[_CoRunFields] = []
+    host: _HostFields = _HostFields()
 
 
 # What each field expects, in the words of an error message; numbers stand for every item of a list.
@@ -129,12 +149,21 @@ _EXPECTED = {
     "bandwidth": "bytes/s, a number above 0",
     "latency": "seconds, a number, 0 or more",
     "both_ways": "true or false",
+    "coruns": "a list of co-run groups",
+    "capacity": "units of demand, a number above 0, or null",
+    "slowdown": "a list of factors, 1 or more",
+    "host": "fields call, argument, instruction",
+    "call": "seconds, a number, 0 or more",
+    "argument": "seconds, a number, 0 or more",
+    "instruction": "seconds, a number, 0 or more",
 }
 _FIELDS: dict[str, list[str]] = {
     "": list(_TopologyFields.model_fields),
     "devices": list(_DeviceFields.model_fields),
     "switches": list(_SwitchFields.model_fields),
     "links": list(_LinkFields.model_fields),
+    "coruns": list(_CoRunFields.model_fields),
+    "host": list(_HostFields.model_fields),
 }
 
 
@@ -179,6 +208,8 @@ def from_dict(data: object, where: str = "topology") -> Topology:
             tuple(Device(**device.model_dump()) for device in fields.devices),
             tuple(Switch(**switch.model_dump()) for switch in fields.switches),
             tuple(link for entry in fields.links for link in entry.links()),
+            tuple(CoRun(**group.model_dump()) for group in fields.coruns),
+            Host(**fields.host.model_dump()),
         )
     except TopologyError as error:
         raise TopologyError(f"{where}: {error}") from None
@@ -192,6 +223,11 @@ def to_dict(topology: Topology) -> dict[str, Any]:
         "devices": [asdict(device) for device in topology.devices],
         "switches": [asdict(switch) for switch in topology.switches],
         "links": [asdict(link) for link in topology.links],
+        "coruns": [
+            {**asdict(group), "devices": list(group.devices), "slowdown": list(group.slowdown)}
+            for group in topology.coruns
+        ],
+        "host": asdict(topology.host),
     }
 
 

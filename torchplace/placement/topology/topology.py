@@ -7,13 +7,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.checks import did_you_mean, listed, require_text
+from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link
 from torchplace.placement.topology.route import Route
 from torchplace.placement.topology.routing import Network, RouteTable, unreachable
@@ -35,6 +37,8 @@ class Topology:
         devices: in the order that placements index them.
         switches: what forwards data and runs no ops.
         links: one direction each, at most one for each ordered pair of nodes.
+        coruns: groups of devices that slow each other; a device is in one at most.
+        host: what calls and instructions cost beside the ops.
 
     Raises:
         TopologyError: something is wrong with it; the message names every fault found.
@@ -44,10 +48,12 @@ class Topology:
     devices: tuple[Device, ...]
     switches: tuple[Switch, ...] = ()
     links: tuple[Link, ...] = ()
+    coruns: tuple[CoRun, ...] = ()
+    host: Host = field(default_factory=Host)
 
     def __post_init__(self) -> None:
         require_text("topology", "name", self.name)
-        for field in ("devices", "switches", "links"):
+        for field in ("devices", "switches", "links", "coruns"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         faults = list(self._faults())
         if faults:
@@ -65,8 +71,16 @@ class Topology:
         loose = [end for way in ways for end in way if end not in known]
         yield from (f"a link joins {end!r}, which is no device or switch{did_you_mean(end, known)}"
                     for end in dict.fromkeys(loose))  # fmt: skip
+        yield from self._corun_faults()
         if not loose:
             yield from self._unreachable()
+
+    def _corun_faults(self) -> Iterable[str]:
+        members = Counter(device for group in self.coruns for device in group.devices)
+        yield from (f"device {name!r} is in {count} co-run groups, expected one"
+                    for name, count in members.items() if count > 1)  # fmt: skip
+        yield from (f"a co-run group names {name!r}, which is no device{did_you_mean(name, self.device_names)}"
+                    for name in members if name not in self._positions)  # fmt: skip
 
     def _unreachable(self) -> Iterable[str]:
         missing = unreachable(self.device_names, [switch.name for switch in self.switches], self.links)
@@ -242,7 +256,7 @@ class Topology:
 
     def __reduce__(self) -> tuple[type[Topology], tuple[object, ...]]:
         # Without the cached tables, which are large and quickly made again.
-        return Topology, (self.name, self.devices, self.switches, self.links)
+        return Topology, (self.name, self.devices, self.switches, self.links, self.coruns, self.host)
 
     def __str__(self) -> str:
         from torchplace.placement.topology import draw
