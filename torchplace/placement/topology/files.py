@@ -23,7 +23,7 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         latency: 3e-6                   # seconds
         both_ways: true                 # may be left out: false; true stands for the way back, too
     coruns:                             # may be left out: devices that slow each other while both compute
-      - {name: power, devices: [gpu:0, gpu:1], slowdown: [1, 1.1]}  # capacity may be left out, too
+      - {name: power, devices: [gpu:0], slowdown: [1, 1.1]}  # capacity may be left out, too
     host: {call: 2e-4, argument: 1e-6, instruction: 3e-6}  # may be left out: seconds beside the ops
 """
 

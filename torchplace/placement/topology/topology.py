@@ -53,8 +53,8 @@ class Topology:
 
     def __post_init__(self) -> None:
         require_text("topology", "name", self.name)
-        for field in ("devices", "switches", "links", "coruns"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for parts in ("devices", "switches", "links", "coruns"):
+            object.__setattr__(self, parts, tuple(getattr(self, parts)))
         faults = list(self._faults())
         if faults:
             raise TopologyError(f"topology {self.name!r}: {'; '.join(faults)}")
