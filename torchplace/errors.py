@@ -41,3 +41,7 @@ class PlanError(TorchplaceError):
 
 class ExecutionError(TorchplaceError):
     """An op failed on a device while a program ran; chained to the original exception."""
+
+
+class CostError(TorchplaceError):
+    """A cost that was asked for is not known: nothing was measured, or the store of measurements is damaged."""
