@@ -35,11 +35,13 @@ class Captured:
         parts: what runs: the forward graph alone, or the forward and the backward graph. Ops have the names that
             they have in `graph`; values saved between the parts too.
         state: the parameters and buffers among the inputs, by value name.
+        examples: what the inputs were at the capture, by value name, as far as it is known.
     """
 
     graph: Graph
     parts: tuple[Graph, ...]
     state: dict[str, torch.Tensor] = field(default_factory=dict)
+    examples: dict[str, Any] = field(default_factory=dict)
 
     @property
     def training(self) -> bool:
@@ -159,7 +161,7 @@ class _Session:
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
         with dynamo.outside_modes():  # the handler moves real tensors
-            self.runners = self.capturer.handler(Captured(graph, parts, state))
+            self.runners = self.capturer.handler(Captured(graph, parts, state, dict(self.by_name)))
 
     def _tensors(self, graph: Graph) -> list[Any]:
         return [self.by_name.get(v.name) for v in graph.inputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,21 +44,25 @@ def capture_dry(
             capture does not have.
     """
     found: list[Captured] = []
+    stands: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # id of a tensor on the meta device -> it, the real one
 
     def keep(captured: Captured) -> Sequence[dynamo.Runner]:
+        known = {n: stands.get(id(t), (t, t))[1] for n, t in captured.examples.items()}
+        captured.examples = {n: t for n, t in known.items() if not _is_meta(t)}
         found.append(captured)
         return [_never_run] * len(captured.parts)
 
     home = _home(target, args, kwargs)
     name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", "function")
-    with meta_counts_as(home), _on_meta(target) as names, torch.set_grad_enabled(training):
+    with meta_counts_as(home), _on_meta(target, stands) as names, torch.set_grad_enabled(training):
         compiled = dynamo.compile_function(
             _plain_call(target),
             Capturer(keep, name, lambda: names, True, _argument_names(target)),
             fullgraph=fullgraph,
             dynamic=dynamic,
         )
-        meta_args, meta_kwargs = pytree.tree_map_only(torch.Tensor, _to_meta, (tuple(args), dict(kwargs)))
+        to_meta = functools.partial(_to_meta, stands=stands)
+        meta_args, meta_kwargs = pytree.tree_map_only(torch.Tensor, to_meta, (tuple(args), dict(kwargs)))
         _call(compiled, meta_args, meta_kwargs, name, found)
     if not found:
         raise CaptureError(f"capturing {name!r} found no op on tensors: nothing to place")
@@ -99,19 +104,24 @@ def _home(target: object, args: object, kwargs: object) -> torch.device:
     return next((d for d in homes if d.type != "cpu"), torch.device("cpu"))
 
 
-def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of the same type that takes no memory; a parameter becomes a parameter."""
+def _is_meta(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "meta"
+
+
+def _to_meta(tensor: torch.Tensor, stands: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """A tensor of the same type that takes no memory, noted in `stands`; a parameter becomes a parameter."""
     if tensor.device.type == "meta":
         return tensor
     with torch.no_grad():
         there = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
         there = nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
     set_home(there.requires_grad_(tensor.requires_grad), home_of(tensor))
+    stands[id(there)] = there, tensor
     return there
 
 
 @contextmanager
-def _on_meta(target: object) -> Iterator[dict[int, str]]:
+def _on_meta(target: object, stands: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> Iterator[dict[int, str]]:
     """Within, a module's parameters and buffers stand on the meta device; gives their names by id."""
     if not isinstance(target, nn.Module):
         yield {}
@@ -125,7 +135,7 @@ def _on_meta(target: object) -> Iterator[dict[int, str]]:
                 for name, tensor in list(held.items()):
                     if tensor is not None:
                         stood.append((held, name, tensor))
-                        held[name] = copies.setdefault(id(tensor), _to_meta(tensor))
+                        held[name] = copies.setdefault(id(tensor), _to_meta(tensor, stands))
         named = (target.named_buffers(), target.named_parameters())
         yield {id(t): name for pairs in named for name, t in pairs}
     finally:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -186,3 +188,47 @@ def synchronize(device: torch.device) -> None:
     """Wait till a device has done all that it was given."""
     if is_accelerator(device):
         torch.accelerator.synchronize(device)
+
+
+class Stopwatch:
+    """Times what a device does between stamps: on a CPU by the clock, on an accelerator by events on its stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Of one device."""
+        self.device = device
+        self.stamps: list[Any] = []
+        self._waits = is_accelerator(device)
+        self._events = self._waits and has_timed_events(device.type)
+        self.stamp: Callable[[], None] = self._record if self._events else self._read
+
+    def _read(self) -> None:
+        if self._waits:
+            synchronize(self.device)
+        self.stamps.append(perf_counter())
+
+    def _record(self) -> None:
+        event = torch.Event(self.device, enable_timing=True)
+        event.record(torch.accelerator.current_stream(self.device))
+        self.stamps.append(event)
+
+    def seconds(self) -> list[float]:
+        """Seconds from each stamp to the next; the stamps are forgotten."""
+        synchronize(self.device)
+        stamps, self.stamps = self.stamps, []
+        if self._events:
+            return [a.elapsed_time(b) * 1e-3 for a, b in pairwise(stamps)]
+        return [b - a for a, b in pairwise(stamps)]
+
+
+@functools.cache
+def has_timed_events(kind: str) -> bool:
+    """Whether a kind of device has events that tell the time."""
+    try:
+        device = torch.device(kind, 0)
+        first, second = (torch.Event(device, enable_timing=True) for _ in range(2))
+        for event in (first, second):
+            event.record(torch.accelerator.current_stream(device))
+        second.synchronize()
+        return bool(first.elapsed_time(second) >= 0)
+    except RuntimeError:
+        return False

@@ -127,6 +127,33 @@ def make_kernel(
     return _named_errors(writer.bound["segment"], filename, ops, where)
 
 
+def make_stamped(
+    graph: Graph, device: torch.device, keys: Mapping[str, str]
+) -> Callable[[list[Any], Callable[[], None]], Sequence[Any]]:
+    """Compile a whole graph to one function that calls a stamp before its first op and behind every op and its frees.
+
+    Args:
+        graph: all of whose ops run on one device.
+        device: torch device that replaces "the device that this op is placed on".
+        keys: op name -> structural key, for those that draw random numbers.
+
+    Returns:
+        A function of the graph's inputs, in a list that it empties, and the stamp; gives `graph.output_values`.
+    """
+    run = Run("whole", tuple(v.name for v in graph.inputs), tuple(v.name for v in graph.output_values))
+    writer = _Writer(graph, device, keys)
+    names = [writer.name(v) for v in run.inputs]
+    writer.lines.append("def stamped(args, stamp, seed=0):")
+    writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
+    writer.lines.append("    stamp()")
+    for op, last in zip(graph.ops, _last_uses(graph.ops, run), strict=True):
+        writer.op(op, [writer.name(v) for v in last])
+        writer.lines[-1] += "; stamp()"
+    writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")
+    exec(compile("\n".join(writer.lines), f"<torchplace {graph.name} stamped>", "exec"), writer.bound)
+    return writer.bound["stamped"]  # type: ignore[no-any-return]
+
+
 def _last_uses(ops: Sequence[Op], run: Run) -> list[list[str]]:
     """For each op, the values that nothing behind it needs."""
     last: dict[str, int] = {}

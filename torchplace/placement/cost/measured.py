@@ -1,0 +1,63 @@
+"""Measured costs: what the store says that ops took on the device, looked up by signature."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torchplace.compiler.graph import Op
+from torchplace.placement.cost.compute import ComputeCost, Roofline
+from torchplace.placement.cost.signature import signature_key
+from torchplace.placement.cost.store import CostStore, DeviceKey
+from torchplace.placement.topology.device import Device
+
+
+class Measured:
+    """Time of an op as it was measured on a device of this sort; what was not measured is asked of another cost.
+
+    The store is read when a sort of device is first asked for, and not again.
+
+    Args:
+        store: of measured costs.
+        fallback: for ops that the store lacks; counted in `missing`.
+    """
+
+    name: ClassVar[str] = "measured"
+
+    def __init__(self, store: CostStore | None = None, fallback: ComputeCost | None = None) -> None:
+        self.store = store or CostStore()
+        self.fallback: ComputeCost = fallback or Roofline()
+        self.missing: set[str] = set()
+        self._tables: dict[Device, dict[str, float]] = {}
+        self._alone: dict[Device, dict[str, float]] = {}
+
+    def time(self, op: Op, device: Device) -> float:
+        """Seconds that `op` takes on `device`."""
+        key = signature_key(op)
+        found = self._table(device).get(key)
+        if found is None:
+            self.missing.add(key)
+            return self.fallback.time(op, device)
+        return found
+
+    def demand(self, op: Op, device: Device) -> float:
+        """Cores that it keeps busy: its time with one thread over its time with the device's, 1 to its threads."""
+        threads = device.threads or 0
+        if device.kind != "cpu" or threads == 1:
+            return 1.0
+        key = signature_key(op)
+        found, alone = self._table(device).get(key), self._single(device).get(key)
+        if found is None or alone is None:
+            return self.fallback.demand(op, device)
+        return min(max(1.0, alone / max(found, 1e-12)), float(DeviceKey.of(device).threads))
+
+    def _table(self, device: Device) -> dict[str, float]:
+        table = self._tables.get(device)
+        if table is None:
+            table = self._tables[device] = self.store.seconds(DeviceKey.of(device))
+        return table
+
+    def _single(self, device: Device) -> dict[str, float]:
+        table = self._alone.get(device)
+        if table is None:
+            table = self._alone[device] = self.store.seconds(DeviceKey.of(device, 1))
+        return table

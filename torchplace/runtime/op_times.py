@@ -1,0 +1,210 @@
+"""Times the ops of a captured graph on a device of this machine, in graph order, and keeps them in the store.
+
+Ops timed alone add up to too little: in a model their memory is allocated and given back, and caches hold what other
+ops left. So the whole graph runs, op after op, and the clock is read between them. Nothing larger than an op is timed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.dynamo import below_autograd, outside_modes
+from torchplace.compiler.graph import STATE, Graph, Op, Value
+from torchplace.compiler.types import TensorType, torch_dtype
+from torchplace.placement.cost.features import features
+from torchplace.placement.cost.signature import signature, signature_key
+from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
+from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.accelerator import Stopwatch, on_device
+from torchplace.runtime.kernels import make_stamped
+from torchplace.runtime.transport import bring
+
+REPETITIONS, SECONDS = 9, 10.0
+"""How often a graph is run for its ops to be timed, after a first time that does not count; or for how long."""
+
+Progress = Callable[[str, float], None]
+"""Is told what is being measured, and which share of it is done (0 to 1)."""
+
+
+def measure_ops(
+    captured: Captured,
+    topology: Topology,
+    store: CostStore,
+    *,
+    again: bool = False,
+    on_progress: Progress | None = None,
+    seconds: float = SECONDS,
+) -> int:
+    """Time every op of a graph that the store lacks, on each sort of device of the topology.
+
+    Args:
+        captured: the graph, its parts and the examples of its inputs.
+        topology: of devices that are here.
+        store: where the times are kept. An interrupt keeps those of the repetitions so far.
+        again: time ops that the store has, too.
+        on_progress: is told how far it is.
+        seconds: for each sort of device, and no more than `REPETITIONS` repetitions (but two in any case).
+
+    Returns:
+        How many signatures were written.
+
+    Needs the memory that one device would need to run the graph alone.
+    """
+    written = 0
+    for device, threads in sorts(topology):
+        key = DeviceKey.of(device, threads)
+        known = {} if again else store.seconds(key)
+        if all(signature_key(op) in known for part in captured.parts for op in part.ops):
+            continue
+        timing = _Timing(captured, torch.device(device.torch_device))
+        try:
+            with _threads(key.threads), on_device(timing.device):
+                timing.repeat(seconds, lambda done, name=device.kind: on_progress and on_progress(name, done))  # type: ignore[misc]
+        finally:
+            samples = timing.samples()
+            store.write(key, samples)
+            written += len(samples)
+    return written
+
+
+def sorts(topology: Topology) -> list[tuple[Device, int | None]]:
+    """One device of each sort, and its threads; CPU devices that share cores are measured with one thread, too.
+
+    What an op gains from a second thread tells how much of the cores it uses (`Measured.demand`).
+    """
+    found: dict[DeviceKey, tuple[Device, int | None]] = {}
+    sharing = {name for group in topology.coruns if group.capacity is not None for name in group.devices}
+    for device in topology.devices:
+        found.setdefault(DeviceKey.of(device), (device, None))
+        if device.kind == "cpu" and device.name in sharing:
+            found.setdefault(DeviceKey.of(device, 1), (device, 1))
+    return list(found.values())
+
+
+@contextmanager
+def _threads(count: int) -> Any:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Timing:
+    """The times of one graph's ops on one device, repetition by repetition."""
+
+    def __init__(self, captured: Captured, device: torch.device) -> None:
+        self.captured, self.device = captured, device
+        keys = captured.graph.keys()
+        self.functions = [make_stamped(part, device, keys) for part in captured.parts]
+        self.watch = Stopwatch(device)
+        self.times: dict[tuple[int, int], list[float]] = {}
+        written = {name for part in captured.parts for op in part.ops for name in op.mutates}
+        self.given = _Inputs(captured.examples, device, written)
+        self.overhead = _stamp_seconds(device)
+
+    def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
+        """Run the graph once for nothing, and then as often as the limits allow."""
+        with outside_modes(), torch.no_grad(), below_autograd():
+            self._run()
+            begun = perf_counter()
+            for i in range(REPETITIONS):
+                if i >= 2 and perf_counter() - begun > seconds:
+                    break
+                for at, time in self._run():
+                    self.times.setdefault(at, []).append(max(0.0, time - self.overhead))
+                on_progress((i + 1) / REPETITIONS)
+
+    def _run(self) -> list[tuple[tuple[int, int], float]]:
+        found: list[tuple[tuple[int, int], float]] = []
+        env: dict[str, Any] = {}
+        for number, (part, function) in enumerate(zip(self.captured.parts, self.functions, strict=True)):
+            results = function([self._take(env, part, v) for v in part.inputs], self.watch.stamp)
+            env.update(zip((v.name for v in part.output_values), results, strict=True))
+            del results
+            found += [((number, i), time) for i, time in enumerate(self.watch.seconds())]
+        return found
+
+    def _take(self, env: dict[str, Any], part: Graph, value: Value) -> Any:
+        """An input: a saved value leaves the environment with its use, so that it is freed as in a real step."""
+        if value.kind in STATE:
+            return self.given.state(part, value)
+        return env.pop(value.name) if value.name in env else self.given.fresh(value)
+
+    def samples(self) -> list[Sample]:
+        """One sample for each signature: the mean over its places in the graph of the median of each place's times."""
+        places: dict[str, list[float]] = {}
+        ops: dict[str, Op] = {}
+        counts: dict[str, int] = {}
+        for (number, i), times in self.times.items():
+            op = self.captured.parts[number].ops[i]
+            key = signature_key(op)
+            ops.setdefault(key, op)
+            places.setdefault(key, []).append(statistics.median(times))
+            counts[key] = counts.get(key, 0) + len(times)
+        return [
+            Sample(key, signature(op), op.target, features(op), statistics.mean(places[key]), counts[key])
+            for key, op in ops.items()
+        ]
+
+
+class _Inputs:
+    """The inputs of a graph: the examples of its capture where they are known, else tensors of the same type."""
+
+    def __init__(self, examples: Mapping[str, Any], device: torch.device, written: Iterable[str]) -> None:
+        self.examples, self.device, self.written = examples, device, set(written)
+        self._state: dict[str, Any] = {}
+
+    def state(self, part: Graph, value: Value) -> Any:
+        """State, made once; what the graph writes to is a copy."""
+        if value.name not in self._state:
+            given = part.constants.get(value.name, self.examples.get(value.name))
+            self._state[value.name] = self._here(self._like(value) if given is None else given, value)
+        return self._state[value.name]
+
+    def fresh(self, value: Value) -> Any:
+        """An input that the graph may drop, or a tangent."""
+        given = self.examples.get(value.name)
+        return self._here(self._like(value) if given is None else given, value)
+
+    def _here(self, given: Any, value: Value) -> Any:
+        if not isinstance(given, torch.Tensor):
+            return given
+        given = given.detach()
+        if given.device != self.device:
+            return bring(given, self.device)
+        return given.clone() if value.name in self.written else given
+
+    def _like(self, value: Value) -> Any:
+        """Small numbers of the right type: finite, no denormals, and valid as indices."""
+        if not isinstance(value.type, TensorType):
+            return value.type.symbol.hint if value.type.symbol is not None else 1
+        sizes, dtype = value.type.sizes, torch_dtype(value.type.dtype)
+        made = torch.ones(sizes, dtype=dtype, device=self.device)
+        made = made.mul_(0.01) if dtype.is_floating_point else made.zero_() if dtype != torch.bool else made
+        if value.type.stride is None:
+            return made
+        return torch.empty_strided(sizes, value.type.stride, dtype=dtype, device=self.device).copy_(made)
+
+
+def _stamp_seconds(device: torch.device) -> float:
+    """Seconds that reading the clock takes: they are in every time."""
+    watch = Stopwatch(device)
+    for _ in range(1000):
+        watch.stamp()
+    return statistics.median(watch.seconds())
+
+
+def missing(captured: Captured, known: Mapping[str, float]) -> Sequence[Op]:
+    """The ops of a graph whose cost is not known."""
+    return [op for part in captured.parts for op in part.ops if signature_key(op) not in known]
