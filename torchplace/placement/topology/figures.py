@@ -23,7 +23,8 @@ class CpuFigures(BaseModel):
     The defaults are nominal, for planning before anything was measured: they are figures of one thread,
     rounded, of a small server (2 cores of an AMD EPYC 7003, torch 2.13: float32 matrix product of size 1024
     at 81 GFLOP/s, copy of 64 MiB at 13 GB/s read and written together, `torch.add` of 4 numbers in 1.7 us, a
-    queue between two threads in 7 us, clone of 16 MiB at 11 GB/s). Other machines differ several times.
+    queue between two threads in 7 us, clone of 16 MiB at 11 GB/s; the host's: a chain of 60 tiny layers, on one device
+    and with its ops alternating between two). Other machines differ several times.
 
     Attributes:
         peak_flops: float32 FLOP/s of one device with its intra-op threads.
@@ -31,6 +32,9 @@ class CpuFigures(BaseModel):
         launch_overhead: seconds an op.
         transfer_latency: seconds from one worker to another, of a transfer of no size.
         transfer_bandwidth: bytes/s from one worker to another.
+        call, argument, instruction, start: what the host adds (`Host`), seconds.
+        slowdown: factor by which devices that compute at the same time slow each other, beyond sharing the cores.
+        calibrated: the figures of the host, the latency and the slowdown were measured, too (`runtime.calibrate`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -40,6 +44,12 @@ class CpuFigures(BaseModel):
     launch_overhead: float = Field(default=2e-6, ge=0)
     transfer_latency: float = Field(default=7e-6, ge=0)
     transfer_bandwidth: float = Field(default=10e9, gt=0)
+    call: float = Field(default=80e-6, ge=0)
+    argument: float = Field(default=2.5e-6, ge=0)
+    instruction: float = Field(default=12e-6, ge=0)
+    start: float = Field(default=75e-6, ge=0)
+    slowdown: float = Field(default=1.1, ge=1)
+    calibrated: bool = False
 
     @classmethod
     def nominal(cls, threads: int) -> CpuFigures:

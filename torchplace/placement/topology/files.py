@@ -24,7 +24,7 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         both_ways: true                 # may be left out: false; true stands for the way back, too
     coruns:                             # may be left out: devices that slow each other while both compute
       - {name: power, devices: [gpu:0], slowdown: [1, 1.1]}  # capacity may be left out, too
-    host: {call: 2e-4, argument: 1e-6, instruction: 3e-6}  # may be left out: seconds beside the ops
+    host: {call: 1e-4, argument: 2e-6, instruction: 1e-5, start: 7e-5}  # may be left out: seconds beside the ops
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class _HostFields(_Part):
     call: _Seconds = 0.0
     argument: _Seconds = 0.0
     instruction: _Seconds = 0.0
+    start: _Seconds = 0.0
 
 
 class _TopologyFields(_Part):
@@ -152,10 +153,11 @@ _EXPECTED = {
     "coruns": "a list of co-run groups",
     "capacity": "units of demand, a number above 0, or null",
     "slowdown": "a list of factors, 1 or more",
-    "host": "fields call, argument, instruction",
+    "host": "fields call, argument, instruction, start",
     "call": "seconds, a number, 0 or more",
     "argument": "seconds, a number, 0 or more",
     "instruction": "seconds, a number, 0 or more",
+    "start": "seconds, a number, 0 or more",
 }
 _FIELDS: dict[str, list[str]] = {
     "": list(_TopologyFields.model_fields),

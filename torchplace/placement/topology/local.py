@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from torchplace.errors import OptionError, TopologyError
+from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.figures import CpuFigures, read_figures, write_figures
+from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link, both_ways
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
@@ -94,7 +96,15 @@ def _cpus(n: int, threads: int | None) -> Topology:
     # Each transfer crosses two links, one to the shared memory and one from it, so each has half of the
     # latency.
     links = _star(devices, "memory", "memory", figures.transfer_bandwidth, figures.transfer_latency / 2)
-    return Topology("local", devices, (Switch("memory", "host-memory"),), links)
+    host = Host(figures.call, figures.argument, figures.instruction, figures.start)
+    return Topology("local", devices, (Switch("memory", "host-memory"),), links, _sharing(devices, figures), host)
+
+
+def _sharing(devices: tuple[Device, ...], figures: CpuFigures) -> tuple[CoRun, ...]:
+    """The group of CPU devices that share the cores of this machine."""
+    names = tuple(device.name for device in devices)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (CoRun("cores", names, float(cores), (1.0, figures.slowdown)),) if len(names) > 1 else ()
 
 
 def _star(devices: tuple[Device, ...], center: str, kind: str, bandwidth: float, latency: float) -> tuple[Link, ...]:
