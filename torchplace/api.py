@@ -22,6 +22,7 @@ from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request, make_plan
 from torchplace.placement.report.tables import Row, compare_table, render
 from torchplace.placement.solvers.registry import solver_names
+from torchplace.runtime.pricing import priced
 from torchplace.runtime.session import Session
 
 FIRST_CALL_SECONDS, PLAN_SECONDS = 1.0, 10.0
@@ -142,7 +143,7 @@ def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
     checked = Options.of(options)
     request = checked.request(PLAN_SECONDS)
     found = _capture(model, args, kwargs, checked)
-    ordered = sorted((make_plan(c, request) for c in found), key=lambda p: -len(p.placement))
+    ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
     return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]))
 
 
@@ -218,6 +219,7 @@ def compare(
     checked = [Options.of({**options, "solver": name}) for name in names]
     request = checked[0].request(PLAN_SECONDS)
     captured = max(_capture(model, args, kwargs, checked[0]), key=lambda c: len(c.graph.ops))
+    request = priced(request, captured)
     rows = []
     for name in names:
         rows.append(_row(captured, dataclasses.replace(request, solver=name)))

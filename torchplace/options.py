@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from torchplace.errors import OptionError
-from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request
 from torchplace.placement.solvers.registry import get_solver
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.calibrate import calibrated_figures
+from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
 _LATER: frozenset[str] = frozenset(
     {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "optimizer", "codegen"}
 )
 _OBJECTIVES = ("latency",)
-_COSTS: dict[str, type[ComputeCost]] = {"auto": Roofline, "roofline": Roofline}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Options:
         topology: a `Topology`, a preset's name, `local:3`, a file, or None for this machine.
         solver: name of a solver.
         objective: `latency`: seconds of one call.
-        cost: source of compute costs: `auto` or `roofline`.
+        cost: source of compute costs: `auto`, `roofline`, `measured` or `fitted` (`runtime.pricing.priced`).
         training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
         pins: op or module pattern -> device.
         dynamic: dynamic shapes, as `torch.compile` takes it.
@@ -76,7 +76,7 @@ class Options:
 
     def _check(self) -> None:
         _one_of("objective", self.objective, _OBJECTIVES)
-        _one_of("cost", self.cost, tuple(_COSTS))
+        _one_of("cost", self.cost, COSTS)
         get_solver(self.solver)
         if self.time_limit is not None and not self.time_limit > 0:
             raise OptionError(f"time_limit is {self.time_limit!r}; expected seconds above 0, or None")
@@ -98,7 +98,10 @@ class Options:
             PlanError: the plan is for another topology than the one given.
             TopologyError: there is no such topology.
         """
-        topology = resolve_topology(plan.topology if plan is not None and self.topology is None else self.topology)
+        topology = resolve_topology(
+            plan.topology if plan is not None and self.topology is None else self.topology,
+            calibrate=self.cost in ("measured", "fitted"),
+        )
         if plan is not None:
             plan.check_topology(topology)
         return Request(
@@ -108,15 +111,26 @@ class Options:
             pins=dict(self.pins),
             time_limit=self.time_limit or default_limit,
             seed=self.seed,
-            cost=_COSTS[self.cost](),
+            source=self.cost,
         )
 
 
-def resolve_topology(topology: Topology | str | Path | None) -> Topology:
-    """The topology that a user names; this machine's CPU devices get measured speeds, once for each machine."""
+def resolve_topology(topology: Topology | str | Path | None, calibrate: bool = False) -> Topology:
+    """The topology that a user names; this machine's CPU devices get measured speeds, once for each machine.
+
+    Args:
+        topology: as the option has it.
+        calibrate: measure what the host adds, too (some seconds), where that is not known yet; of a `Topology` that is
+            this machine's as it was before, the same with the measured figures is given.
+    """
     if topology is None or (isinstance(topology, str) and topology.split(":")[0] == "local"):
         cpu_figures()
-    return Topology.resolve(topology)
+    found = Topology.resolve(topology)
+    threads = found.devices[0].threads
+    if not calibrate or found != Topology.local(len(found.devices), threads):
+        return found
+    calibrated_figures(threads)
+    return Topology.local(len(found.devices), threads)
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -30,7 +30,8 @@ class Request:
         pins: op name or pattern of module names -> device.
         time_limit: seconds for the search.
         seed: of the solver.
-        cost: source of compute costs.
+        source: what the option `cost` says: where compute costs come from.
+        cost: the compute costs themselves, which `runtime.pricing` chooses for each graph by `source`.
     """
 
     topology: Topology
@@ -39,6 +40,7 @@ class Request:
     pins: Mapping[str, str] = field(default_factory=dict)
     time_limit: float = 10.0
     seed: int = 0
+    source: str = "roofline"
     cost: ComputeCost = field(default_factory=Roofline)
 
 

@@ -6,9 +6,11 @@ Small synthetic programs run, and their timelines are read: never a plan that so
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -24,10 +26,11 @@ from torchplace.placement.cost.store import CostStore
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.planning import Request
 from torchplace.placement.timeline import Event, Timeline
-from torchplace.placement.topology.figures import CpuFigures
+from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.op_times import measure_ops
+from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.session import Session
 
 _CALLS, _WARM = 25, 3
@@ -226,6 +229,22 @@ def _step(model: nn.Module, x: torch.Tensor, training: bool) -> Any:
     with torch.set_grad_enabled(training):
         result = model(x)
         return result.mean().backward() if training else result
+
+
+def calibrated_figures(threads: int | None = None) -> CpuFigures:
+    """Figures of a CPU device, those of the host among them: read from the cache, or measured now and kept.
+
+    Args:
+        threads: intra-op threads; None for what torch uses now.
+    """
+    figures = cpu_figures(threads)
+    if figures.calibrated:
+        return figures
+    with tempfile.TemporaryDirectory() as scratch:
+        host = calibrate(threads, CostStore(Path(scratch) / "costs.sqlite"))
+    figures = with_host(figures, host)
+    write_figures(threads or torch.get_num_threads(), figures)
+    return figures
 
 
 def with_host(figures: CpuFigures, host: HostFigures) -> CpuFigures:

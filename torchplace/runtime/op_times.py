@@ -23,7 +23,7 @@ from torchplace.placement.cost.signature import signature, signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
 from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.accelerator import Stopwatch, on_device
+from torchplace.runtime.accelerator import Stopwatch, is_accelerator, on_device
 from torchplace.runtime.kernels import make_stamped
 from torchplace.runtime.transport import bring
 
@@ -47,7 +47,7 @@ def measure_ops(
 
     Args:
         captured: the graph, its parts and the examples of its inputs.
-        topology: of devices that are here.
+        topology: devices that are not here are left out.
         store: where the times are kept. An interrupt keeps those of the repetitions so far.
         again: time ops that the store has, too.
         on_progress: is told how far it is.
@@ -75,14 +75,22 @@ def measure_ops(
     return written
 
 
+def is_here(device: Device) -> bool:
+    """Whether a device is one of this machine, so that ops can be timed on it."""
+    there = torch.device(device.torch_device)
+    if there.type == "cpu":
+        return device.kind == "cpu"
+    return is_accelerator(there) and (there.index or 0) < torch.accelerator.device_count()
+
+
 def sorts(topology: Topology) -> list[tuple[Device, int | None]]:
-    """One device of each sort, and its threads; CPU devices that share cores are measured with one thread, too.
+    """One device of each sort that is here, and its threads; CPU devices that share cores with one thread, too.
 
     What an op gains from a second thread tells how much of the cores it uses (`Measured.demand`).
     """
     found: dict[DeviceKey, tuple[Device, int | None]] = {}
     sharing = {name for group in topology.coruns if group.capacity is not None for name in group.devices}
-    for device in topology.devices:
+    for device in filter(is_here, topology.devices):
         found.setdefault(DeviceKey.of(device), (device, None))
         if device.kind == "cpu" and device.name in sharing:
             found.setdefault(DeviceKey.of(device, 1), (device, 1))

@@ -15,6 +15,7 @@ from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request, finish, follow_plan, make_plan
 from torchplace.runtime.local import Executable, LocalRuntime
+from torchplace.runtime.pricing import priced
 from torchplace.runtime.state import Owners, move_in_place
 
 
@@ -69,16 +70,17 @@ class Session:
         return parts
 
     def _plan_for(self, captured: Captured, fixed: dict[str, str]) -> Plan:
+        request = priced(self.request, captured)
         for plan in () if self.plan is None else (self.plan, *self.plan.rest):
             placement = plan.placement_for(captured)
             if placement is not None:
-                evaluator = Evaluator(captured, self.request.topology, self.request.cost, fixed)
-                return finish(evaluator, placement, self.request, plan.solver, plan.solve_time)
+                evaluator = Evaluator(captured, request.topology, request.cost, fixed)
+                return finish(evaluator, placement, request, plan.solver, plan.solve_time)
         if fixed:
-            return follow_plan(captured, self.request, fixed)
+            return follow_plan(captured, request, fixed)
         if self.plan is not None and not self.placed:
             raise self.plan.refuse(captured)
-        return make_plan(captured, self.request)
+        return make_plan(captured, request)
 
     def _settle(self, captured: Captured, plan: Plan) -> None:
         path = {v.name: v.path for v in captured.graph.inputs if isinstance(v, Value)}

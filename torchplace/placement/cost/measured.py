@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torchplace.compiler.graph import Op
 from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.cost.signature import signature_key
@@ -19,12 +17,13 @@ class Measured:
     Args:
         store: of measured costs.
         fallback: for ops that the store lacks; counted in `missing`.
+        name: what the option `cost` calls it.
     """
 
-    name: ClassVar[str] = "measured"
-
-    def __init__(self, store: CostStore | None = None, fallback: ComputeCost | None = None) -> None:
-        self.store = store or CostStore()
+    def __init__(
+        self, store: CostStore | None = None, fallback: ComputeCost | None = None, name: str = "measured"
+    ) -> None:
+        self.store, self.name = store or CostStore(), name
         self.fallback: ComputeCost = fallback or Roofline()
         self.missing: set[str] = set()
         self._tables: dict[Device, dict[str, float]] = {}

@@ -1,0 +1,64 @@
+"""What the option `cost` means for a captured graph: the compute costs that its plan is made with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torchplace.compiler.capture import Captured
+from torchplace.errors import CostError
+from torchplace.placement.cost.compute import Roofline
+from torchplace.placement.cost.measured import Measured
+from torchplace.placement.cost.store import CostStore, DeviceKey
+from torchplace.placement.planning import Request
+from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.op_times import Progress, is_here, measure_ops, missing
+
+COSTS = ("auto", "roofline", "measured", "fitted")
+"""The sources of compute costs."""
+
+
+def priced(request: Request, captured: Captured, on_progress: Progress | None = None) -> Request:
+    """A request with the costs that its `source` stands for.
+
+    - `roofline`: from the figures of the devices alone.
+    - `measured`: every op is looked up in the store; what it lacks is timed now, on the devices that are here.
+    - `fitted`: what the store lacks is predicted by regression from what it has. An empty store is filled first, with
+      the ops of a set of small models.
+    - `auto`: measured where the store knows every op already, else the roofline. Nothing is timed.
+
+    Raises:
+        CostError: costs were asked for that are not known, of devices that are not here.
+    """
+    store, topology = CostStore(), request.topology
+    if request.source == "measured":
+        _require_known(captured, topology, store)
+        measure_ops(captured, topology, store, on_progress=on_progress)
+        return replace(request, cost=Measured(store))
+    if request.source == "fitted":
+        from torchplace.placement.cost.fitted import Fitted
+        from torchplace.runtime.calibration_set import fill_store
+
+        fill_store(topology, store, on_progress=on_progress)
+        return replace(request, cost=Measured(store, Fitted(store), name="fitted"))
+    if request.source == "auto" and _knows_all(captured, topology, store):
+        return replace(request, cost=Measured(store))
+    return replace(request, cost=Roofline())
+
+
+def _knows_all(captured: Captured, topology: Topology, store: CostStore) -> bool:
+    keys = dict.fromkeys(DeviceKey.of(d) for d in topology.devices)
+    return all(not missing(captured, store.seconds(key)) for key in keys)
+
+
+def _require_known(captured: Captured, topology: Topology, store: CostStore) -> None:
+    for device in topology.devices:
+        if is_here(device):
+            continue
+        known = store.seconds(DeviceKey.of(device))
+        lacking = sorted({op.target for op in missing(captured, known)})
+        if lacking:
+            raise CostError(
+                f"cost 'measured': {len(lacking)} sort(s) of ops, {lacking[0]!r} for one, were never timed on "
+                f"{device.kind!r} (device {device.name!r}), which is not on this machine; plan there once and bring "
+                "its store of costs (TORCHPLACE_CACHE), or take cost='roofline'"
+            )
