@@ -3,154 +3,232 @@
 from __future__ import annotations
 
 import heapq
-import os
-from dataclasses import replace
+from collections.abc import Callable
+from itertools import count
 
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
 from torchplace.compiler.lifetimes import Instance, Ledger, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
+from torchplace.placement.collective import RingAllReduce
+from torchplace.placement.corunning import CoRunning
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
+from torchplace.placement.traffic import Traffic
 
 
 def simulate(program: Program, graph: Graph, topology: Topology, cost: ComputeCost) -> Timeline:
     """Run a program on the cost model.
 
-    A device does one instruction at a time, in order. A send costs its device nothing: the value leaves at once,
-    or when the links of its route are free (a link carries one transfer at a time in each direction), and arrives
-    after their latency plus its bytes over the narrowest bandwidth. Whoever uses it first waits for it.
+    A device does one instruction at a time, in order, and each but frees and receives keeps it for the host's
+    `instruction` seconds first. A send costs its device nothing more: transfers flow beside the computing and share
+    links (`Traffic`). Whoever uses a received value first waits for it. Devices of a co-run group slow each other while
+    they compute (`CoRunning`). A reduce holds all of its group from when the last has come to it (`RingAllReduce`).
+
+    The host's call overhead stands half before and half behind the events; where several devices have something to do,
+    their workers begin `start` seconds later, and the caller hears of their end as much later.
 
     Args:
         program: what to run; `verify` must find no fault in it.
         graph: that it was lowered from.
-        topology: devices and links.
+        topology: devices, links, co-run groups and host.
         cost: seconds of an op on a device.
 
     Returns:
-        The timeline, with peak memory. CPU devices that share cores are slowed down together, so that no more
-        work is done than the cores can do.
+        The timeline, with peak memory.
 
     Raises:
-        ProgramError: the program cannot end (a deadlock), or has an instruction that cannot be simulated yet.
+        ProgramError: the program cannot end (a deadlock).
 
-    Cost: O(n log d) for n instructions on d devices, plus the ops of the segments once.
+    Cost: O(n log n) for n instructions, and what `Traffic` and `CoRunning` say where transfers and segments meet.
     """
-    timeline = _Simulation(program, graph, topology, cost).run()
-    return _share_cores(timeline, topology)
+    return _Simulation(program, graph, topology, cost).run()
 
 
 class _Simulation:
-    """The state of one simulation: a clock and a position for each device, and when each link is free."""
+    """The state of one simulation: what will be done when, and how far each device has come."""
 
     def __init__(self, program: Program, graph: Graph, topology: Topology, cost: ComputeCost) -> None:
         self.program, self.topology, self.cost = program, topology, cost
         self.ops = {op.name: op for op in graph.ops}
         self.writers: dict[str, Op] = {name: op for op in graph.ops for name in op.mutates}
-        self.lists = {d: program.instructions.get(d, []) for d in program.devices}
-        self.at = dict.fromkeys(program.devices, 0)
-        self.clock = dict.fromkeys(program.devices, 0.0)
-        self.ledgers = {d: Ledger(program, d) for d in program.devices}
-        self.arrived: dict[tuple[str, Instance], float] = {}
-        self.waiting: dict[tuple[str, Instance], str] = {}
-        self.coming: dict[str, set[Instance]] = {d: set() for d in program.devices}
-        self.free_at: dict[str, float] = {}
-        self.durations: dict[str, float] = {}
-        self.events: list[Event] = []
+        self.agenda: list[tuple[float, int, Callable[[float], None]]] = []
+        self.serial = count()
+        self.devices = {d: _Device(self, d) for d in program.devices}
+        self.traffic = Traffic(topology, self.later)
+        groups = [CoRunning(group, self.later) for group in topology.coruns]
+        self.corunning = {d: running for running in groups for d in running.group.devices}
+        self.meeting: dict[Reduce, list[_Device]] = {}
+        self.costs: dict[str, tuple[float, float]] = {}
+        self.events: list[tuple[float, int, Event]] = []
+
+    def record(self, order: int, event: Event) -> None:
+        """Write down what was done; what began at the same time stands in the order in which it began."""
+        self.events.append((event.start, order, event))
+
+    def later(self, time: float, what: Callable[[float], None]) -> None:
+        """Have something done at a time; what is to be done at the same time is done in the order of asking."""
+        heapq.heappush(self.agenda, (time, next(self.serial), what))
 
     def run(self) -> Timeline:
-        queue = [(0.0, i, d) for i, d in enumerate(self.program.devices)]
-        index = {d: i for i, d in enumerate(self.program.devices)}
-        while queue:
-            time, _, device = heapq.heappop(queue)
-            for ready in self._step(device, time):
-                heapq.heappush(queue, (self.clock[ready], index[ready], ready))
-        stuck = [d for d in self.at if self.at[d] < len(self.lists[d])]
-        if stuck:
-            raise ProgramError(f"'{self.lists[stuck[0]][self.at[stuck[0]]]}' on {stuck[0]} waits for ever")
-        peaks = {d: ledger.peak for d, ledger in self.ledgers.items()}
-        return Timeline(sorted(self.events, key=lambda e: e.start), peaks)
+        host, program = self.topology.host, self.program
+        several = host.start if sum(bool(i) for i in program.instructions.values()) > 1 else 0.0
+        around = (host.call + host.argument * (len(program.inputs) + len(program.outputs))) / 2 + several
+        for device in self.devices.values():
+            self.later(around, device.go)
+        while self.agenda:
+            time, _, what = heapq.heappop(self.agenda)
+            what(time)
+        for device in self.devices.values():
+            device.require_end()
+        peaks = {name: device.ledger.peak for name, device in self.devices.items()}
+        return Timeline([e for *_, e in sorted(self.events, key=lambda e: e[:2])], peaks, tail=around)
 
-    def _step(self, device: str, now: float) -> list[str]:
-        """Do one instruction of a device; returns the devices that can go on: itself, and whoever it woke."""
-        if self.at[device] >= len(self.lists[device]):
-            return []
-        instruction = self.lists[device][self.at[device]]
+    def segment(self, name: str, device: str) -> tuple[float, float]:
+        """Seconds that a segment takes alone, and what it asks for meanwhile: the mean over its ops, by their time."""
+        known = self.costs.get(name)
+        if known is None:
+            known = self.costs[name] = self.seconds([self.ops[op] for op in self.program.segments[name].ops], device)
+        return known
+
+    def seconds(self, ops: list[Op], device: str) -> tuple[float, float]:
+        """Seconds that ops take alone on a device, and what they ask for meanwhile."""
+        where = self.topology.device(device)
+        times = [self.cost.time(op, where) for op in ops]
+        total = sum(times)
+        if device not in self.corunning or not total:
+            return total, 1.0
+        return total, sum(t * self.cost.demand(op, where) for t, op in zip(times, ops, strict=True)) / total
+
+
+class _Device:
+    """One device: its list, how far it is in it, and what it waits for."""
+
+    def __init__(self, simulation: _Simulation, name: str) -> None:
+        self.simulation, self.name = simulation, name
+        self.instructions = simulation.program.instructions.get(name, [])
+        self.at = 0
+        self.paid = False  # the host's time for the instruction that is next has passed
+        self.ledger = Ledger(simulation.program, name)
+        self.coming: set[Instance] = set()  # what was posted and has not been used
+        self.here: set[Instance] = set()  # what has arrived
+        self.waiting: Instance | None = None
+        self.dispatch = simulation.topology.host.instruction
+
+    def go(self, now: float) -> None:
+        """Do instructions until one takes time or has to wait."""
+        while self.at < len(self.instructions):
+            instruction = self.instructions[self.at]
+            if not isinstance(instruction, (Free, Recv)):
+                if self.coming and not self._ready(instruction):
+                    return
+                if self.dispatch and not self.paid:
+                    self.paid = True
+                    self.simulation.later(now + self.dispatch, self.go)
+                    return
+            if self._do(instruction, now):
+                return
+
+    def _ready(self, instruction: Instruction) -> bool:
+        """Whether all that an instruction uses has come; else the device waits for the first that has not."""
         for instance in uses(instruction):
-            if instance in self.coming[device] and not self._received(device, instance):
-                return []
-        if self.clock[device] > now:  # it waited: others may want the links before
-            return [device]
-        self.ledgers[device].step(instruction)
-        woken = self._do(device, instruction)
-        self.at[device] += 1
-        return [device, *woken]
-
-    def _received(self, device: str, instance: Instance) -> bool:
-        """Whether a value has come; if so, the device's clock is set to when it had, else the device waits."""
-        time = self.arrived.get((device, instance))
-        if time is None:
-            self.waiting[device, instance] = device
-            return False
-        self.coming[device].discard(instance)
-        start = self.clock[device]
-        self.clock[device] = max(start, time)
+            if instance in self.coming:
+                if instance not in self.here:
+                    self.waiting = instance
+                    return False
+                self.coming.discard(instance)
         return True
 
-    def _do(self, device: str, instruction: Instruction) -> list[str]:
-        start = self.clock[device]
+    def _do(self, instruction: Instruction, now: float) -> bool:
+        """Do one instruction; returns whether it takes time, and will call `go` at its end."""
+        begun, self.paid = now - self.dispatch if self.paid else now, False
+        self.ledger.step(instruction)
+        self.at += 1
         match instruction:
-            case Run():
-                self.clock[device] = start + self._duration(instruction.segment, device)
-            case Update():
-                self.clock[device] = start + self._time(self.writers[instruction.state], device)
-            case Send():
-                return self._send(device, instruction, start)
-            case Recv():
-                self.coming[device].add((instruction.value, instruction.microbatch))
-                return []
             case Free():
-                return []
-            case Accumulate():
-                pass
+                return False
+            case Recv():
+                self.coming.add((instruction.value, instruction.microbatch))
+                return False
+            case Send():
+                self._send(instruction, now)
+                return False
             case Reduce():
-                raise ProgramError(f"'{instruction}' on {device}: collectives are not simulated yet")
-        self.events.append(Event(device, instruction, start, self.clock[device]))
-        return []
+                self._meet(instruction, now)
+                return True
+            case Run():
+                work = self.simulation.segment(instruction.segment, self.name)
+            case Update():
+                work = self.simulation.seconds([self.simulation.writers[instruction.state]], self.name)
+            case Accumulate():
+                work = self._accumulate(instruction), 1.0
+        self._compute(instruction, begun, now, *work)
+        return True
 
-    def _duration(self, segment: str, device: str) -> float:
-        if segment not in self.durations:
-            ops = self.program.segments[segment].ops
-            self.durations[segment] = sum(self._time(self.ops[name], device) for name in ops)
-        return self.durations[segment]
+    def _accumulate(self, accumulate: Accumulate) -> float:
+        """Seconds to read two gradients and write their sum."""
+        device = self.simulation.topology.device(self.name)
+        nbytes = self.simulation.program.values[accumulate.value].nbytes
+        return device.launch_overhead + 3 * nbytes / device.memory_bandwidth
 
-    def _time(self, op: Op, device: str) -> float:
-        return self.cost.time(op, self.topology.device(device))
+    def _compute(self, instruction: Instruction, begun: float, now: float, seconds: float, demand: float) -> None:
+        order = next(self.simulation.serial)
 
-    def _send(self, device: str, send: Send, now: float) -> list[str]:
-        route = self.topology.route(device, send.to)
-        names = tuple(f"{link.source}->{link.target}" for link in route.links)
-        nbytes = self.program.values[send.value].nbytes
-        start = max([now, *(self.free_at.get(name, 0.0) for name in names)])
-        end = start + route.time(nbytes)
-        for name in names:
-            self.free_at[name] = end - route.latency
-        instance = (send.value, send.microbatch)
-        self.arrived[send.to, instance] = end
-        self.events.append(Event(device, send, start, end, names, nbytes))
-        woken = self.waiting.pop((send.to, instance), None)
-        return [] if woken is None else [woken]
+        def done(time: float) -> None:
+            self.simulation.record(order, Event(self.name, instruction, begun, time))
+            self.go(time)
 
+        running = self.simulation.corunning.get(self.name)
+        if running is None or not seconds:
+            self.simulation.later(now + seconds, done)
+        else:
+            running.run(now, seconds, demand, done)
 
-def _share_cores(timeline: Timeline, topology: Topology) -> Timeline:
-    """Stretch a timeline in which this machine's CPU devices do more work than the cores that they share can do."""
-    cores = os.cpu_count() or 1
-    threads = {d.name: min(d.threads or cores, cores) for d in topology.devices if d.kind == "cpu"}
-    work = sum(seconds * threads.get(device, 0) for device, seconds in timeline.work.items()) / cores
-    if work <= timeline.duration:
-        return timeline
-    stretch = work / timeline.duration
-    events = [replace(e, start=e.start * stretch, end=e.end * stretch) for e in timeline.events]
-    return Timeline(events, timeline.peak_memory)
+    def _send(self, send: Send, now: float) -> None:
+        simulation = self.simulation
+        names, nbytes = simulation.traffic.way(self.name, send.to).names, simulation.program.values[send.value].nbytes
+        target, instance = simulation.devices[send.to], (send.value, send.microbatch)
+        order = next(simulation.serial)
+
+        def arrived(time: float) -> None:
+            simulation.record(order, Event(self.name, send, now, time, names, nbytes))
+            target.receive(instance, time)
+
+        simulation.traffic.send(now, self.name, send.to, nbytes, arrived)
+
+    def receive(self, instance: Instance, now: float) -> None:
+        """A value has arrived."""
+        self.here.add(instance)
+        if self.waiting == instance:
+            self.waiting = None
+            self.go(now)
+
+    def _meet(self, reduce: Reduce, now: float) -> None:
+        """Wait for the others of a collective; the last to come starts it."""
+        simulation = self.simulation
+        met = simulation.meeting.setdefault(reduce, [])
+        met.append(self)
+        if len(met) < len(reduce.group):
+            return
+        del simulation.meeting[reduce]
+
+        def done(time: float) -> None:
+            for device in met:
+                simulation.record(next(simulation.serial), Event(device.name, reduce, now, time))
+            for device in met:
+                device.go(time)
+
+        RingAllReduce(simulation.traffic, reduce.group, simulation.program.values[reduce.value].nbytes, done).step(now)
+
+    def require_end(self) -> None:
+        """Check that nothing is left to do.
+
+        Raises:
+            ProgramError: an instruction waits for something that never comes.
+        """
+        stuck = next((met for met in self.simulation.meeting.values() if self in met), None)
+        if stuck is not None or self.at < len(self.instructions):
+            at = self.at - 1 if stuck is not None else self.at
+            raise ProgramError(f"'{self.instructions[at]}' on {self.name} waits for ever")

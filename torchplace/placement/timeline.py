@@ -36,18 +36,20 @@ class Timeline:
     Attributes:
         events: what happened.
         peak_memory: device -> bytes that were live at most.
+        tail: seconds that the host takes behind the last event.
     """
 
     events: list[Event] = field(default_factory=list)
     peak_memory: dict[str, int] = field(default_factory=dict)
+    tail: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Timeline: {len(self.events)} events, {self.duration:.3g} s>"
 
     @property
     def duration(self) -> float:
-        """Seconds from the start of the program to its last event's end: the step time."""
-        return max((e.end for e in self.events), default=0.0)
+        """Seconds from the start of the program to its last event's end, and the tail: the step time."""
+        return max((e.end for e in self.events), default=0.0) + self.tail
 
     def of(self, device: str) -> list[Event]:
         """The events of one device."""
@@ -85,4 +87,5 @@ class Timeline:
                 whole.events.append(Event(e.device, e.instruction, e.start + shift, e.end + shift, e.route, e.nbytes))
             for device, peak in timeline.peak_memory.items():
                 whole.peak_memory[device] = max(peak, whole.peak_memory.get(device, 0))
+            whole.tail = timeline.tail
         return whole
