@@ -34,7 +34,6 @@ import torchplace as tp
 from benchmarks._models import MODELS, build
 from torchplace.compiler.dry import capture_dry
 from torchplace.options import resolve_topology
-from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.store import CostStore
 from torchplace.placement.evaluate import Evaluator
 from torchplace.runtime.op_times import measure_ops
@@ -98,9 +97,10 @@ class Bench:
         model, args, kwargs = build(name)
         model.train(training)
         captured = capture_dry(model, args, kwargs, training=training)[0]
-        before = reference()
-        measure_ops(captured, self.topologies[2], self.stores["measured"])
-        while_timed = (before + reference()) / 2
+        before = [reference_seconds() for _ in range(7)]
+        for topology in self.topologies.values():
+            measure_ops(captured, topology, self.stores["measured"])
+        while_timed = statistics.median([*before, *(reference_seconds() for _ in range(7))])
         plans, models = {}, {}
         for devices, solver in [(1, "single"), *((2, s) for s in SOLVERS)]:
             key = devices, solver
@@ -113,6 +113,7 @@ class Bench:
         times, references = self._run(models, args, kwargs, training)
         now = statistics.median(references)
         drift = _spread(references)
+        print(f"ref {while_timed * 1e3:.2f} {now * 1e3:.2f}")
         return [
             Case(
                 name,

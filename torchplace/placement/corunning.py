@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.traffic import Later
 
 
+class Load(NamedTuple):
+    """What is to be computed: seconds that it takes alone, what it asks for meanwhile, and its grip (see `CoRun`)."""
+
+    seconds: float
+    demand: float = 1.0
+    grip: float = 0.0
+
+
 class _Work:
     """A segment at work: seconds that it would still take alone, and its speed now."""
 
-    __slots__ = ("demand", "done", "left", "rate", "since", "version")
+    __slots__ = ("demand", "done", "grip", "left", "rate", "since", "version")
 
-    def __init__(self, seconds: float, demand: float, now: float, done: Callable[[float], None]) -> None:
-        self.left, self.demand, self.since, self.done = seconds, demand, now, done
+    def __init__(self, load: Load, now: float, done: Callable[[float], None]) -> None:
+        self.left, self.demand, self.grip, self.since, self.done = *load, now, done
         self.rate, self.version = 0.0, 0
 
 
@@ -29,15 +38,15 @@ class CoRunning:
         self.group, self.later = group, later
         self._running: dict[_Work, None] = {}
 
-    def run(self, now: float, seconds: float, demand: float, done: Callable[[float], None]) -> None:
-        """Run what takes `seconds` alone, and asks for `demand` meanwhile; `done` is called at its end."""
-        self._running[_Work(seconds, demand, now, done)] = None
+    def run(self, now: float, load: Load, done: Callable[[float], None]) -> None:
+        """Run a load; `done` is called at its end."""
+        self._running[_Work(load, now, done)] = None
         self._share(now)
 
     def _share(self, now: float) -> None:
-        demand = sum(work.demand for work in self._running)
-        rate = self.group.rate(len(self._running), demand) if self._running else 1.0
+        demand, grip = sum(work.demand for work in self._running), sum(work.grip for work in self._running)
         for work in self._running:
+            rate = 1 / self.group.factor(len(self._running), demand, work.grip, grip - work.grip)
             if work.rate != rate:
                 self._set_rate(now, work, rate)
 

@@ -12,7 +12,7 @@ from torchplace.compiler.lifetimes import Instance, Ledger, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.placement.collective import RingAllReduce
-from torchplace.placement.corunning import CoRunning
+from torchplace.placement.corunning import CoRunning, Load
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
@@ -61,7 +61,7 @@ class _Simulation:
         groups = [CoRunning(group, self.later) for group in topology.coruns]
         self.corunning = {d: running for running in groups for d in running.group.devices}
         self.meeting: dict[Reduce, list[_Device]] = {}
-        self.costs: dict[str, tuple[float, float]] = {}
+        self.loads: dict[str, Load] = {}
         self.events: list[tuple[float, int, Event]] = []
 
     def record(self, order: int, event: Event) -> None:
@@ -86,21 +86,24 @@ class _Simulation:
         peaks = {name: device.ledger.peak for name, device in self.devices.items()}
         return Timeline([e for *_, e in sorted(self.events, key=lambda e: e[:2])], peaks, tail=around)
 
-    def segment(self, name: str, device: str) -> tuple[float, float]:
-        """Seconds that a segment takes alone, and what it asks for meanwhile: the mean over its ops, by their time."""
-        known = self.costs.get(name)
+    def segment(self, name: str, device: str) -> Load:
+        """What a segment asks of its device."""
+        known = self.loads.get(name)
         if known is None:
-            known = self.costs[name] = self.seconds([self.ops[op] for op in self.program.segments[name].ops], device)
+            known = self.loads[name] = self.load([self.ops[op] for op in self.program.segments[name].ops], device)
         return known
 
-    def seconds(self, ops: list[Op], device: str) -> tuple[float, float]:
-        """Seconds that ops take alone on a device, and what they ask for meanwhile."""
-        where = self.topology.device(device)
+    def load(self, ops: list[Op], device: str) -> Load:
+        """What ops ask of a device together with the instruction that runs them: the mean demand, by their time."""
+        where, dispatch = self.topology.device(device), self.topology.host.instruction
         times = [self.cost.time(op, where) for op in ops]
         total = sum(times)
-        if device not in self.corunning or not total:
-            return total, 1.0
-        return total, sum(t * self.cost.demand(op, where) for t, op in zip(times, ops, strict=True)) / total
+        if device not in self.corunning:
+            return Load(dispatch + total)
+        demand = sum(t * self.cost.demand(op, where) for t, op in zip(times, ops, strict=True)) + dispatch
+        host = dispatch + sum(min(t, where.launch_overhead) for t in times)
+        seconds = dispatch + total
+        return Load(seconds, demand / seconds, host / seconds) if seconds else Load(0.0)
 
 
 class _Device:
@@ -110,7 +113,7 @@ class _Device:
         self.simulation, self.name = simulation, name
         self.instructions = simulation.program.instructions.get(name, [])
         self.at = 0
-        self.paid = False  # the host's time for the instruction that is next has passed
+        self.paid = False  # the host's time for the transfer that is next has passed
         self.ledger = Ledger(simulation.program, name)
         self.coming: set[Instance] = set()  # what was posted and has not been used
         self.here: set[Instance] = set()  # what has arrived
@@ -124,9 +127,9 @@ class _Device:
             if not isinstance(instruction, (Free, Recv)):
                 if self.coming and not self._ready(instruction):
                     return
-                if self.dispatch and not self.paid:
+                if self.dispatch and not self.paid and isinstance(instruction, (Send, Reduce)):
                     self.paid = True
-                    self.simulation.later(now + self.dispatch, self.go)
+                    self._compute(Load(self.dispatch, grip=1.0), now, self.go)
                     return
             if self._do(instruction, now):
                 return
@@ -143,7 +146,7 @@ class _Device:
 
     def _do(self, instruction: Instruction, now: float) -> bool:
         """Do one instruction; returns whether it takes time, and will call `go` at its end."""
-        begun, self.paid = now - self.dispatch if self.paid else now, False
+        self.paid = False
         self.ledger.step(instruction)
         self.at += 1
         match instruction:
@@ -159,32 +162,33 @@ class _Device:
                 self._meet(instruction, now)
                 return True
             case Run():
-                work = self.simulation.segment(instruction.segment, self.name)
+                load = self.simulation.segment(instruction.segment, self.name)
             case Update():
-                work = self.simulation.seconds([self.simulation.writers[instruction.state]], self.name)
+                load = self.simulation.load([self.simulation.writers[instruction.state]], self.name)
             case Accumulate():
-                work = self._accumulate(instruction), 1.0
-        self._compute(instruction, begun, now, *work)
-        return True
-
-    def _accumulate(self, accumulate: Accumulate) -> float:
-        """Seconds to read two gradients and write their sum."""
-        device = self.simulation.topology.device(self.name)
-        nbytes = self.simulation.program.values[accumulate.value].nbytes
-        return device.launch_overhead + 3 * nbytes / device.memory_bandwidth
-
-    def _compute(self, instruction: Instruction, begun: float, now: float, seconds: float, demand: float) -> None:
+                load = self._accumulate(instruction)
         order = next(self.simulation.serial)
 
         def done(time: float) -> None:
-            self.simulation.record(order, Event(self.name, instruction, begun, time))
+            self.simulation.record(order, Event(self.name, instruction, now, time))
             self.go(time)
 
+        self._compute(load, now, done)
+        return True
+
+    def _accumulate(self, accumulate: Accumulate) -> Load:
+        """To read two gradients and write their sum."""
+        device = self.simulation.topology.device(self.name)
+        nbytes = self.simulation.program.values[accumulate.value].nbytes
+        return Load(self.dispatch + device.launch_overhead + 3 * nbytes / device.memory_bandwidth)
+
+    def _compute(self, load: Load, now: float, done: Callable[[float], None]) -> None:
+        """Let the device compute, together with what others compute that it shares something with."""
         running = self.simulation.corunning.get(self.name)
-        if running is None or not seconds:
-            self.simulation.later(now + seconds, done)
+        if running is None or not load.seconds:
+            self.simulation.later(now + load.seconds, done)
         else:
-            running.run(now, seconds, demand, done)
+            running.run(now, load, done)
 
     def _send(self, send: Send, now: float) -> None:
         simulation = self.simulation

@@ -5,6 +5,7 @@ Small synthetic programs run, and their timelines are read: never a plan that so
 
 from __future__ import annotations
 
+import functools
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from torchplace.placement.cost.store import CostStore
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.planning import Request
 from torchplace.placement.timeline import Event, Timeline
-from torchplace.placement.topology.figures import CpuFigures, write_figures
+from torchplace.placement.topology.figures import CpuFigures, cores, write_figures
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.op_times import measure_ops
@@ -52,15 +53,13 @@ class Chain(nn.Module):
 
 
 class Branches(nn.Module):
-    """Two equal branches, to be computed at the same time: products, and what is bound by memory."""
+    """Two equal branches, to be computed at the same time."""
 
-    def __init__(self, width: int = 256, layers: int = 4) -> None:
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
+        layer = functools.partial(nn.Linear, width, width)
         self.branches = nn.ModuleList(
-            nn.Sequential(
-                *(nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU()) for _ in range(layers))
-            )
-            for _ in range(2)
+            nn.Sequential(*(nn.Sequential(layer(), nn.ReLU()) for _ in range(layers))) for _ in range(2)
         )
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -78,7 +77,8 @@ class HostFigures:
         instruction: of an instruction beside its ops.
         start: until the workers of a call begin, where there are several.
         latency: from a send's end to the wake-up of whoever waits for it.
-        slowdown: factor by which two devices that compute slow each other, beyond their sharing the cores.
+        crowding: that an op on several threads takes longer while another device computes.
+        contention: how much longer small ops take while another device runs small ops: 1 is twice as long.
     """
 
     call: float
@@ -86,7 +86,8 @@ class HostFigures:
     instruction: float
     start: float
     latency: float
-    slowdown: float
+    crowding: float
+    contention: float
 
 
 def calibrate(threads: int | None, store: CostStore) -> HostFigures:
@@ -99,7 +100,8 @@ def calibrate(threads: int | None, store: CostStore) -> HostFigures:
         instruction=_instruction(chain),
         start=statistics.median(min(e.start for e in t.events) for t in chain.timelines),
         latency=_latency(chain.timelines),
-        slowdown=_slowdown(threads, store),
+        crowding=0.0 if threads == 1 else _crowding(threads, store),
+        contention=max(0.0, _together(Branches(8, 60), torch.randn(4, 8), threads, store)[0] - 1),
     )
 
 
@@ -110,7 +112,7 @@ class _Ran:
     executable: Executable
     timelines: Sequence[Timeline]
     segments: Mapping[str, float]
-    cores: Mapping[str, float]
+    demands: Mapping[str, float]
 
 
 def _timelines(
@@ -134,13 +136,13 @@ def _timelines(
         if i >= _WARM:
             timelines.append(executable.timeline)
     ops = {op.name: op for op in part.ops}
-    seconds, cores = {}, {}
+    seconds, demands = {}, {}
     for name, segment in program.segments.items():
         times = [cost.time(ops[op], device) for op in segment.ops]
         seconds[name] = sum(times)
         used = sum(t * cost.demand(ops[op], device) for t, op in zip(times, segment.ops, strict=True))
-        cores[name] = used / seconds[name] if seconds[name] else 1.0
-    return _Ran(executable, timelines, seconds, cores)
+        demands[name] = used / seconds[name] if seconds[name] else 1.0
+    return _Ran(executable, timelines, seconds, demands)
 
 
 def _alternating(captured: Captured) -> dict[str, str]:
@@ -180,21 +182,31 @@ def _latency(timelines: Sequence[Timeline]) -> float:
     return statistics.median(found) if found else 0.0
 
 
-def _slowdown(threads: int | None, store: CostStore) -> float:
-    """How much longer two branches take at the same time than their shares of the cores explain; 1 or more."""
-    ran = _timelines(Branches(), torch.randn(256, 256), threads, store, _by_branch)
-    cores = torch.get_num_threads() if threads is None else max(threads, 2)
-    found = []
+def _together(model: nn.Module, x: torch.Tensor, threads: int | None, store: CostStore) -> tuple[float, _Ran]:
+    """Two branches at the same time: how much longer they take than alone, and what ran."""
+    ran = _timelines(model, x, threads, store, _by_branch)
+    longer = []
     for timeline in ran.timelines:
         runs = [e for e in timeline.events if isinstance(e.instruction, Run)]
         long = [max((e for e in runs if e.device == d), key=lambda e: e.end - e.start) for d in ("cpu:0", "cpu:1")]
         shared = min(e.end for e in long) - max(e.start for e in long)
-        for event in long:
-            alone = _ops_of(ran, event) - (event.end - event.start - shared)
-            demand = sum(ran.cores[e.instruction.segment] for e in long if isinstance(e.instruction, Run))
-            if alone > 0:
-                found.append(shared / alone / max(1.0, demand / cores))
-    return max(1.0, statistics.median(found)) if found else 1.0
+        alone = [_ops_of(ran, e) - (e.end - e.start - shared) for e in long]
+        longer += [shared / a for a in alone if a > 0 and shared > 0]
+    return (statistics.median(longer) if longer else 1.0), ran
+
+
+def _crowding(threads: int | None, store: CostStore) -> float:
+    """Seconds that an op on several threads takes longer while another device computes, beyond sharing the cores."""
+    found = []
+    for width in (192, 320, 512):
+        model = Branches(width, 4)
+        longer, ran = _together(model, torch.randn(192, width), threads, store)
+        seconds = max(ran.segments.values())
+        (demand,) = (ran.demands[name] for name, s in ran.segments.items() if s == seconds)
+        # Two of equal demand d on c cores take max(1, 2 d / c) as long; both of a layer's ops are split.
+        wanted = longer * cores() / 2
+        found.append(max(0.0, wanted - demand) * seconds / (2 * 4))
+    return statistics.median(found)
 
 
 def _call_overhead(threads: int | None, store: CostStore) -> tuple[float, float]:
@@ -256,7 +268,8 @@ def with_host(figures: CpuFigures, host: HostFigures) -> CpuFigures:
             "instruction": host.instruction,
             "start": host.start,
             "transfer_latency": host.latency,
-            "slowdown": host.slowdown,
+            "crowding": host.crowding,
+            "contention": host.contention,
             "calibrated": True,
         }
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from time import perf_counter
@@ -26,28 +25,48 @@ from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
 from torchplace.runtime.transport import bring
 
 Job = Callable[[], None]
+IDLE_SECONDS = 0.5
+"""After so long without a job, the thread of a device ends; the next job starts another, which takes some 0.1 ms."""
 
 
 class Worker:
-    """The thread of one device: does jobs in the order in which they come."""
+    """The thread of one device: does jobs in the order in which they come. It ends when it has had none for a while.
+
+    A thread that rests has intra-op threads that rest, too, and torch's thread pools slow each other where they have
+    more threads than there are cores.
+    """
 
     def __init__(self, name: str, threads: int | None) -> None:
-        """Start it; `threads` is its number of intra-op threads (None: that of whoever calls)."""
-        self.threads = threads
-        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._loop, name=f"torchplace {name}", daemon=True)
-        self.thread.start()
+        """Of a device; `threads` is its number of intra-op threads (None: that of whoever calls)."""
+        self.name, self.threads = name, threads
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, job: Job) -> None:
+        """Have a job done."""
+        with self._lock:
+            self.jobs.put(job)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._loop, name=f"torchplace {self.name}", daemon=True)
+                self.thread.start()
 
     def _loop(self) -> None:
         with torch.no_grad(), below_autograd():
-            while (job := self.jobs.get()) is not None:
+            while (job := self._next()) is not None:
                 job()
-                del job  # it holds the runtime, whose end is the end of this thread
+                del job  # it holds the runtime
 
-
-def _stop(workers: Mapping[str, Worker]) -> None:
-    for worker in workers.values():
-        worker.jobs.put(None)
+    def _next(self) -> Job | None:
+        """The next job; None when there was none for so long that the thread ends."""
+        try:
+            return self.jobs.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                if self.jobs.empty():
+                    self.thread = None
+                    return None
+            return self.jobs.get()
 
 
 class LocalRuntime:
@@ -59,7 +78,6 @@ class LocalRuntime:
         own = {d.name: torch.device(d.torch_device) for d in topology.devices}
         self.torch_devices = dict(torch_devices or own)
         self._workers: dict[str, Worker] = {}
-        weakref.finalize(self, _stop, self._workers)
         self._submitting = threading.Lock()
 
     def prepare(self, program: Program, graph: Graph, keys: Mapping[str, str] | None = None) -> Executable:
@@ -80,7 +98,7 @@ class LocalRuntime:
         """Give every device its job of one call. All at once: two calls never stand in different orders."""
         with self._submitting:
             for device, job in jobs.items():
-                self._worker(device).jobs.put(job)
+                self._worker(device).submit(job)
 
     def in_worker(self) -> bool:
         """Whether the calling thread is one of ours (it must not wait for the others)."""

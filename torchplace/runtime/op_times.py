@@ -7,7 +7,8 @@ ops left. So the whole graph runs, op after op, and the clock is read between th
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -66,7 +67,7 @@ def measure_ops(
             continue
         timing = _Timing(captured, torch.device(device.torch_device))
         try:
-            with _threads(key.threads), on_device(timing.device):
+            with _threads(key.threads), _crowd(device.sharing if key.crowded else 0), on_device(timing.device):
                 timing.repeat(seconds, lambda done, name=device.kind: on_progress and on_progress(name, done))  # type: ignore[misc]
         finally:
             samples = timing.samples()
@@ -98,7 +99,7 @@ def sorts(topology: Topology) -> list[tuple[Device, int | None]]:
 
 
 @contextmanager
-def _threads(count: int) -> Any:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)
@@ -106,6 +107,31 @@ def _threads(count: int) -> Any:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _crowd(count: int) -> Iterator[None]:
+    """Within, there are so many threads that rest, with intra-op threads of their own: workers of other devices."""
+    end = threading.Event()
+    ready = threading.Barrier(count + 1)
+
+    def rest() -> None:
+        torch.set_num_threads(threads)
+        torch.ones(1 << 20).add(1.0)  # large enough for its threads to be started
+        ready.wait()
+        end.wait()
+
+    threads = torch.get_num_threads()
+    crowd = [threading.Thread(target=rest, daemon=True) for _ in range(count)]
+    try:
+        for thread in crowd:
+            thread.start()
+        ready.wait()
+        yield
+    finally:
+        end.set()
+        for thread in crowd:
+            thread.join()
 
 
 class _Timing:

@@ -19,9 +19,12 @@ def _tensors() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def reference_seconds() -> float:
     """Seconds that a mix of products, softmax, elementwise work on 4 MB and small ops takes now: about 20 ms here.
 
-    Machines drift; what is measured at different times is compared after division by this.
+    Machines drift; what is measured at different times is compared after division by this. On one thread, so that it
+    says nothing of how many threads others have started.
     """
     square, large, small = _tensors()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     begun = perf_counter()
     with torch.no_grad():
         for _ in range(12):
@@ -31,4 +34,6 @@ def reference_seconds() -> float:
             torch.softmax(large, 1)
         for _ in range(600):
             torch.add(small, 1.0)
-    return perf_counter() - begun
+    seconds = perf_counter() - begun
+    torch.set_num_threads(threads)
+    return seconds

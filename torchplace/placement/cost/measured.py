@@ -8,6 +8,9 @@ from torchplace.placement.cost.signature import signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey
 from torchplace.placement.topology.device import Device
 
+SPLIT = 0.1
+"""An op whose times with one thread and with more differ by more than this share is taken to be split over threads."""
+
 
 class Measured:
     """Time of an op as it was measured on a device of this sort; what was not measured is asked of another cost.
@@ -39,15 +42,20 @@ class Measured:
         return found
 
     def demand(self, op: Op, device: Device) -> float:
-        """Cores that it keeps busy: its time with one thread over its time with the device's, 1 to its threads."""
-        threads = device.threads or 0
-        if device.kind != "cpu" or threads == 1:
+        """Cores that it keeps busy: what it takes with one thread over what it takes with the device's; at least 1.
+
+        An op that is split over threads (so that both times differ) takes `Device.crowding` longer where it shares the
+        cores, for its parts wait for each other: as if it asked for more of them.
+        """
+        if device.kind != "cpu" or device.threads == 1:
             return 1.0
         key = signature_key(op)
         found, alone = self._table(device).get(key), self._single(device).get(key)
         if found is None or alone is None:
             return self.fallback.demand(op, device)
-        return min(max(1.0, alone / max(found, 1e-12)), float(DeviceKey.of(device).threads))
+        if abs(alone - found) < SPLIT * found or found <= device.launch_overhead:
+            return 1.0
+        return (max(alone, found) + device.crowding) / found
 
     def _table(self, device: Device) -> dict[str, float]:
         table = self._tables.get(device)

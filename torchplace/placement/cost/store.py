@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from torchplace.errors import CostError
 from torchplace.placement.topology.device import Device
-from torchplace.placement.topology.figures import cache_directory, cpu_model
+from torchplace.placement.topology.figures import cache_directory, cores, cpu_model
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ops (
@@ -33,12 +33,14 @@ class DeviceKey(NamedTuple):
         hardware: the CPU's model; "" for others, whose kind says it.
         torch: its version.
         threads: intra-op threads; 0 where there are none.
+        crowded: several CPU devices have more threads together than there are cores (`Device.sharing`).
     """
 
     kind: str
     hardware: str
     torch: str
     threads: int
+    crowded: bool = False
 
     @classmethod
     def of(cls, device: Device, threads: int | None = None) -> DeviceKey:
@@ -48,7 +50,8 @@ class DeviceKey(NamedTuple):
         if device.kind != "cpu":
             return cls(device.kind, "", str(torch.__version__), 0)
         count = threads or device.threads or torch.get_num_threads()
-        return cls(device.kind, cpu_model(), str(torch.__version__), count)
+        crowded = count > 1 and device.sharing > 1 and device.sharing * count > cores()
+        return cls(device.kind, cpu_model(), str(torch.__version__), count, crowded)
 
     def __str__(self) -> str:
         return json.dumps(list(self))

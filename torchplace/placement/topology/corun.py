@@ -12,9 +12,12 @@ from torchplace.placement.topology.checks import require_name, require_number, r
 class CoRun:
     """Devices that share cores, memory bandwidth or a power budget.
 
-    While k of them compute, each runs at `min(1, capacity / demand) / slowdown[k - 1]` of its speed alone, where
-    the demand is the sum of what the k running segments ask for (`ComputeCost.demand`; 1 where a cost model does
-    not say).
+    While k of them compute, each takes longer than alone by the factor
+
+        max(1, demand / capacity) * slowdown[k - 1] + contention * own grip * the others' grip
+
+    where the demand is the sum of what the k running segments ask for (`ComputeCost.demand`), and a segment's grip is
+    the share of its time in which it keeps the host busy (0 to 1): small ops from one interpreter hinder each other.
 
     Attributes:
         name: what they share: "cores", "power"; unique in a topology.
@@ -22,6 +25,7 @@ class CoRun:
         capacity: how much there is of what is shared, in units of demand: cores, for CPU devices; None for no limit.
         slowdown: factors, 1 or more, by the number of devices that compute: of one, of two, and so on; the last
             stands for more.
+        contention: how much longer it takes, per device that runs too, where both keep the host busy all the time.
 
     Raises:
         TopologyError: a field has a value that it cannot have.
@@ -31,6 +35,7 @@ class CoRun:
     devices: tuple[str, ...]
     capacity: float | None = None
     slowdown: tuple[float, ...] = (1.0,)
+    contention: float = 0.0
 
     def __post_init__(self) -> None:
         require_text("co-run group", "name", self.name)
@@ -41,12 +46,20 @@ class CoRun:
             require_name(f"{owner}: device", device)
         if self.capacity is not None:
             require_number(owner, "capacity", self.capacity, "units of demand")
+        require_number(owner, "contention", self.contention, "a factor", zero=True)
         if not self.slowdown or any(
             not isinstance(f, (int, float)) or not 1 <= f < float("inf") for f in self.slowdown
         ):
             raise TopologyError(f"{owner}: slowdown is {self.slowdown!r}, expected factors of 1 or more")
 
-    def rate(self, running: int, demand: float) -> float:
-        """Speed of each of `running` devices, as a share of its speed alone, while together they ask for `demand`."""
-        share = 1.0 if self.capacity is None or demand <= self.capacity else self.capacity / demand
-        return share / self.slowdown[min(running, len(self.slowdown)) - 1]
+    def factor(self, running: int, demand: float, grip: float, others: float) -> float:
+        """How much longer than alone a segment takes.
+
+        Args:
+            running: devices of the group that compute, it included.
+            demand: of all of them.
+            grip: its own.
+            others: the sum of the others' grips.
+        """
+        share = 1.0 if self.capacity is None else max(1.0, demand / self.capacity)
+        return share * self.slowdown[min(running, len(self.slowdown)) - 1] + self.contention * grip * others

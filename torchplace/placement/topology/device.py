@@ -28,6 +28,12 @@ class Device:
         torch_device: the torch device that it stands for here, such as "cuda:0". Several CPU devices share
             "cpu".
         threads: intra-op threads of a CPU device's worker; None means what `torch.get_num_threads()` says.
+        sharing: how many CPU devices, it included, share its cores. Where their threads are more than the cores, ops
+            on several threads take longer, even while the others rest: their threads no longer wait awake.
+        crowding: seconds that an op on several threads takes longer while another of them computes, for its threads
+            wait for each other and for cores.
+        peer_to_peer: other devices may read and write its memory over PCIe or the like. Without it, what it sends or
+            gets is staged in host memory (`staging`), but for devices that a link joins to it directly.
 
     Raises:
         TopologyError: a field has a value that it cannot have.
@@ -41,6 +47,9 @@ class Device:
     launch_overhead: float
     torch_device: str = "cpu"
     threads: int | None = None
+    sharing: int = 1
+    crowding: float = 0.0
+    peer_to_peer: bool = True
 
     def __post_init__(self) -> None:
         require_name("device", self.name)
@@ -56,6 +65,10 @@ class Device:
             )
         if self.threads is not None:
             require_whole(owner, "threads", self.threads, "intra-op threads")
+        require_whole(owner, "sharing", self.sharing, "devices")
+        require_number(owner, "crowding", self.crowding, "seconds", zero=True)
+        if not isinstance(self.peer_to_peer, bool):
+            raise TopologyError(f"{owner}: peer_to_peer is {self.peer_to_peer!r}, expected True or False")
 
     def _check_peaks(self, owner: str) -> None:
         peaks: object = self.peak_flops

@@ -34,6 +34,8 @@ class CpuFigures(BaseModel):
         transfer_bandwidth: bytes/s from one worker to another.
         call, argument, instruction, start: what the host adds (`Host`), seconds.
         slowdown: factor by which devices that compute at the same time slow each other, beyond sharing the cores.
+        crowding: seconds an op on several threads, while others compute (`Device.crowding`).
+        contention: how much longer small ops take while another device runs small ops (`CoRun.contention`).
         calibrated: the figures of the host, the latency and the slowdown were measured, too (`runtime.calibrate`).
     """
 
@@ -48,7 +50,9 @@ class CpuFigures(BaseModel):
     argument: float = Field(default=2.5e-6, ge=0)
     instruction: float = Field(default=12e-6, ge=0)
     start: float = Field(default=75e-6, ge=0)
-    slowdown: float = Field(default=1.1, ge=1)
+    slowdown: float = Field(default=1.05, ge=1)
+    crowding: float = Field(default=0.0, ge=0)
+    contention: float = Field(default=2.0, ge=0)
     calibrated: bool = False
 
     @classmethod
@@ -86,6 +90,11 @@ def cpu_model() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return (names[0] if names else "") or platform.processor() or platform.machine() or "unknown"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(threads: int) -> tuple[str, str, int]:

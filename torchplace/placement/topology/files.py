@@ -13,6 +13,9 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         launch_overhead: 5e-6           # seconds an op
         torch_device: cuda:0            # may be left out: cpu
         threads: null                   # may be left out: intra-op threads of a CPU device
+        sharing: 1                      # may be left out: CPU devices that share its cores
+        crowding: 0                     # may be left out: seconds an op on several threads, while they compute
+        peer_to_peer: true              # may be left out: true; false where transfers go through host memory
     switches:                           # may be left out
       - {name: pcie:0, kind: pcie-switch}
     links:
@@ -86,6 +89,9 @@ class _DeviceFields(_Part):
     launch_overhead: _Seconds
     torch_device: _Text = "cpu"
     threads: _Whole | None = None
+    sharing: _Whole = 1
+    crowding: _Seconds = 0.0
+    peer_to_peer: Annotated[bool, Field(strict=True)] = True
 
 
 class _SwitchFields(_Part):
@@ -112,6 +118,7 @@ class _CoRunFields(_Part):
     devices: list[_Text]
     capacity: _Positive | None = None
     slowdown: list[_Positive] = Field(default=[1.0], min_length=1)
+    contention: _Seconds = 0.0
 
 
 class _HostFields(_Part):
@@ -145,6 +152,9 @@ _EXPECTED = {
     "launch_overhead": "seconds, a number, 0 or more",
     "torch_device": "a torch device such as cpu or cuda:0",
     "threads": "a whole number above 0, or null",
+    "sharing": "a whole number above 0",
+    "crowding": "seconds, a number, 0 or more",
+    "peer_to_peer": "true or false",
     "source": "the name of a device or switch",
     "target": "the name of a device or switch",
     "bandwidth": "bytes/s, a number above 0",
@@ -153,6 +163,7 @@ _EXPECTED = {
     "coruns": "a list of co-run groups",
     "capacity": "units of demand, a number above 0, or null",
     "slowdown": "a list of factors, 1 or more",
+    "contention": "a factor, 0 or more",
     "host": "fields call, argument, instruction, start",
     "call": "seconds, a number, 0 or more",
     "argument": "seconds, a number, 0 or more",

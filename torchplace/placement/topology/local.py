@@ -8,7 +8,7 @@ from pathlib import Path
 from torchplace.errors import OptionError, TopologyError
 from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
-from torchplace.placement.topology.figures import CpuFigures, read_figures, write_figures
+from torchplace.placement.topology.figures import CpuFigures, cores, read_figures, write_figures
 from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link, both_ways
 from torchplace.placement.topology.switch import Switch
@@ -90,6 +90,8 @@ def _cpus(n: int, threads: int | None) -> Topology:
             launch_overhead=figures.launch_overhead,
             torch_device="cpu",
             threads=threads,
+            sharing=n,
+            crowding=figures.crowding if n > 1 else 0.0,
         )
         for i in range(n)
     )
@@ -103,8 +105,9 @@ def _cpus(n: int, threads: int | None) -> Topology:
 def _sharing(devices: tuple[Device, ...], figures: CpuFigures) -> tuple[CoRun, ...]:
     """The group of CPU devices that share the cores of this machine."""
     names = tuple(device.name for device in devices)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return (CoRun("cores", names, float(cores), (1.0, figures.slowdown)),) if len(names) > 1 else ()
+    return (
+        (CoRun("cores", names, float(cores()), (1.0, figures.slowdown), figures.contention),) if len(names) > 1 else ()
+    )
 
 
 def _star(devices: tuple[Device, ...], center: str, kind: str, bandwidth: float, latency: float) -> tuple[Link, ...]:
