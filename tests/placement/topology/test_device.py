@@ -24,7 +24,7 @@ def make(**changes: Any) -> Device:
 
 def test_fields_and_defaults() -> None:
     device = make()
-    assert (device.torch_device, device.threads) == ("cpu", None)
+    assert (device.torch_device, device.threads, device.peer_to_peer) == ("cpu", None, True)
     assert device == make()
     assert hash(device) == hash(make())
     assert pickle.loads(pickle.dumps(device)) == device
@@ -84,6 +84,8 @@ def test_peak_falls_back(peaks: dict[str, float], dtype: str, expected: float) -
         ("torch_device", 0),
         ("threads", 0),
         ("threads", 1.0),
+        ("peer_to_peer", 1),
+        ("peer_to_peer", None),
     ],
 )
 def test_wrong_values_are_named(field: str, value: object) -> None:

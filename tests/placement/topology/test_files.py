@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,14 @@ def topologies(draw: st.DrawFn) -> Topology:
             launch_overhead=draw(st.just(0.0) | positive),
             torch_device=draw(st.sampled_from(["cpu", "cuda:3"])),
             threads=draw(st.none() | st.integers(1, 64)),
+            peer_to_peer=draw(st.booleans()),
         )
         for name in others
     )
     links = [both_ways(name, first, draw(texts), draw(positive), draw(positive)) for name in others]
     flat = tuple(link for pair in links for link in pair)
-    return Topology(draw(texts), devices, (Switch(first, draw(texts)),), flat)
+    kind = draw(texts) if all(device.peer_to_peer for device in devices) else "host-memory"
+    return Topology(draw(texts), devices, (Switch(first, kind),), flat)
 
 
 @settings(max_examples=25, deadline=None)
@@ -176,6 +179,9 @@ CORRUPTIONS: list[tuple[Callable[[dict[str, Any]], None], list[str]]] = [
     (put("devices", 0, "peak_flops", "float16", "x"), ["devices[0].peak_flops.float16 is 'x'"]),
     (put("devices", 0, "threads", 0), ["devices[0].threads is 0"]),
     (put("devices", 0, "threads", 1.5), ["devices[0].threads is 1.5"]),
+    (put("devices", 0, "peer_to_peer", "yes"), ["devices[0].peer_to_peer is 'yes', expected true or false"]),
+    (put("devices", 0, "peer_to_peer", 0), ["devices[0].peer_to_peer is 0"]),
+    (put("devices", 0, "peer_to_peer", False), ["no route from 'gpu:0'", "'gpu:0' cannot do peer-to-peer"]),
     (put("devices", 0, "torch_device", "GPU!"), ["device 'gpu:0': torch_device is 'GPU!'"]),
     (put("devices", 0, "name", "gpu 0"), ["device name 'gpu 0'"]),
     (put("devices", 0, "name", "gpu:1"), ["2 devices or switches are named 'gpu:1'"]),
@@ -305,3 +311,10 @@ def test_the_example_in_the_documentation_is_valid() -> None:
     assert topology.device("gpu:0").peak("float32") == 15.7e12
     alone = Topology.from_dict(data)
     assert {key for device in data["devices"] for key in device} == set(alone.to_dict()["devices"][0])
+
+
+def test_the_schema_in_the_docs_is_that_of_the_code() -> None:
+    page = Path(__file__).parents[3] / "docs" / "concepts" / "topologies.md"
+    schema = textwrap.dedent((files.__doc__ or "").partition("::\n\n")[2]).strip()
+    assert schema
+    assert schema in page.read_text(encoding="utf-8")

@@ -28,6 +28,13 @@ def test_what_an_option_may_be(tmp_path: Path) -> None:
     assert Topology.resolve(path) == Topology.resolve(str(path)) == machine
 
 
+def test_clusters_are_told_from_files_with_such_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Topology.resolve("big-sur*2@10gbe") is preset("big-sur*2@10gbe")
+    monkeypatch.chdir(tmp_path)
+    preset("big-sur").save("two*big@home.json")
+    assert Topology.resolve("two*big@home.json") == preset("big-sur")
+
+
 def test_a_file_in_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     preset("big-sur").save("box.json")
@@ -37,10 +44,12 @@ def test_a_file_in_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("dgx1-v10", "no topology 'dgx1-v10'; did you mean 'dgx1-v100'? (presets: big-sur, dgx1-v100"),
+        ("dgx1-v10", "no topology 'dgx1-v10'; did you mean 'dgx1-v100'? (presets: big-sur, big-sur-single-root, "),
         ("bigsur", "did you mean 'big-sur'?"),
         ("locl", "did you mean 'local'?"),
-        ("zzzz", "no topology 'zzzz' (presets: big-sur, dgx1-v100; or local:N, or a file"),
+        ("zzzz", "no topology 'zzzz' (presets: big-sur, "),
+        ("zzzz", "or a cluster of one, such as dgx-h100*16@ndr400; or local:N, or a file that ends in .yaml"),
+        ("dgx-h100*2", "cluster 'dgx-h100*2': expected PRESET*N@NETWORK"),
         ("", "no topology ''"),
         ("nowhere.yaml", "topology file nowhere.yaml: cannot be read"),
         ("some/where", "topology file some/where: the suffix is ''"),

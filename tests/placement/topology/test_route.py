@@ -22,6 +22,15 @@ def test_alpha_beta_over_the_narrowest_link() -> None:
     assert str(route) == "a -> s -> b"
 
 
+def test_a_link_that_is_crossed_twice_has_half_its_bandwidth_for_each() -> None:
+    back = Link("b", "a", "k", 9e9, 1e-6)
+    route = Route((UP, DOWN, back, UP))
+    assert route.bandwidth == 4e9, "that of the narrowest, which is crossed once"
+    assert Route((DOWN, back, UP, DOWN)).bandwidth == 2e9
+    assert Route((DOWN, back, UP, DOWN)).latency == pytest.approx(6e-6)
+    assert route.nodes == ("a", "s", "b", "a", "s")
+
+
 def test_an_empty_route_costs_nothing() -> None:
     route = Route(())
     assert (route.latency, route.bandwidth, route.nodes) == (0, math.inf, ())

@@ -176,6 +176,19 @@ def test_names_break_the_ties_that_remain() -> None:
         assert Topology("t", *nodes, tuple(order)).route("a", "b").nodes == ("a", "x", "b")
 
 
+def test_what_can_stay_in_a_box_does() -> None:
+    """Two sockets of one box: a slow joint inside, and two NICs with which the network would be faster."""
+    inside = [("a", "s", 1e10), ("s", "t", 1e9), ("t", "b", 1e10)]
+    outside = [("s", "n", 1e10), ("n", "net", 1e10), ("net", "m", 1e10), ("m", "t", 1e10), ("net", "c", 1e10)]
+    links = tuple(link for one, other, bandwidth in inside + outside for link in _both(one, other, bandwidth))
+    switches = (*(Switch(x, "cpu-socket") for x in "st"), *(Switch(x, "nic") for x in "nm"))
+    topology = Topology("t", tuple(map(device, "abc")), (*switches, Switch("net", "network-switch")), links)
+    assert topology.route("a", "b").nodes == ("a", "s", "t", "b")
+    assert topology.route("s", "b").nodes == ("s", "t", "b")
+    assert topology.route("a", "c").nodes == ("a", "s", "n", "net", "c")
+    assert topology.route("n", "b").nodes == ("n", "s", "t", "b")
+
+
 @pytest.mark.parametrize("back", ["t", "u"])
 def test_one_way_chains_of_switches_are_followed(back: str) -> None:
     """There over s, t and u, which nothing leads back through; back over one of them, or not at all."""

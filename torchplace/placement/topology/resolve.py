@@ -15,11 +15,11 @@ def resolve(what: object = None) -> Topology:
 
     Args:
         what: None or "local" (this machine, 2 devices), "local:3" (3 devices), a `Topology`, a preset's name,
-            or the path of a file. Text is a path when it ends as a topology file does or has a path separator
-            in it.
+            a cluster of one ("dgx-h100*16@ndr400"), or the path of a file. Text is a path when it ends as a
+            topology file does or has a path separator in it.
 
     Raises:
-        TopologyError: no such preset or file, or the file is malformed.
+        TopologyError: no such preset, cluster or file, or the file is malformed.
         OptionError: `what` is of another type, or "local:" is followed by no whole number above 0.
     """
     if what is None:
@@ -44,9 +44,12 @@ def _named(text: str) -> Topology:
         return presets.preset(text)
     if text.lower().endswith(files.SUFFIXES) or os.sep in text:
         return files.load(text)
+    if presets.is_cluster(text):
+        return presets.preset(text)
     known = [*presets.PRESETS, "local"]
     raise TopologyError(
-        f"no topology {text!r}{did_you_mean(text, known)} (presets: {', '.join(presets.PRESETS)};"
+        f"no topology {text!r}{did_you_mean(text, known)} (presets: {', '.join(presets.preset_names())};"
+        " or a cluster of one, such as dgx-h100*16@ndr400;"
         f" or local:N, or a file that ends in {', '.join(files.SUFFIXES)})"
     )
 

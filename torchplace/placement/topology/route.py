@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torchplace.errors import OptionError, TopologyError
@@ -13,10 +15,13 @@ from torchplace.placement.topology.link import Link
 class Route:
     """The links that a transfer crosses, in order; empty for a transfer that stays where it is.
 
+    A route through host memory may pass a switch, and even a link, twice; it then lists the link twice.
+
     Attributes:
         links: each starts where the one before ends.
         latency: seconds, the sum over the links.
-        bandwidth: bytes/s, that of the narrowest link; infinite for an empty route.
+        bandwidth: bytes/s, that of the narrowest link, shared by the times that it is crossed; infinite for an
+            empty route.
 
     Raises:
         TopologyError: a link does not start where the one before ends.
@@ -32,7 +37,12 @@ class Route:
                 raise TopologyError(f"route {before.name}, {after.name}: a link must start where the one before ends")
         # fsum, because a route and its way back must cost the same to the last bit.
         object.__setattr__(self, "latency", math.fsum(link.latency for link in self.links))
-        object.__setattr__(self, "bandwidth", min((link.bandwidth for link in self.links), default=math.inf))
+        object.__setattr__(self, "bandwidth", min(self._rates(), default=math.inf))
+
+    def _rates(self) -> Iterable[float]:
+        if len({link.target for link in self.links}) == len(self.links):
+            return (link.bandwidth for link in self.links)
+        return (link.bandwidth / times for link, times in Counter(self.links).items())
 
     def __len__(self) -> int:
         return len(self.links)

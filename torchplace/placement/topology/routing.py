@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
 from torchplace.placement.topology.link import Link
+from torchplace.placement.topology.route import Route
 
 REFERENCE_BYTES = 1 << 20
 """Bytes of the transfer that a route is chosen for. One route serves every size, as in hardware; 1 MiB is of
@@ -49,10 +50,16 @@ class RouteTable:
 
     Cost: O(k m log(k m)) for m links and k labels a node; k is at most the number of different bandwidths,
     and 1 or 2 in machines as they are built. Memory: 8 bytes a label, 8 bytes a node.
+
+    Args:
+        network: where to search.
+        source: the node that the routes start at.
+        forwards: whether each node forwards, by its number; None means what the network says.
     """
 
-    def __init__(self, network: Network, source: str) -> None:
+    def __init__(self, network: Network, source: str, forwards: Sequence[bool] | None = None) -> None:
         self._network = network
+        self._forwards = network.forwards if forwards is None else forwards
         self._link = array("i")
         self._parent = array("i")
         self._best = array("q", [-1]) * len(network.names)
@@ -75,7 +82,7 @@ class RouteTable:
             cost = (latency + round(REFERENCE_BYTES / -narrow * _ATTO), hops)
             if self._best[node] < 0 or cost < best[node]:
                 self._best[node], best[node] = label, cost
-            if node != start and not network.forwards[node]:
+            if node != start and not self._forwards[node]:
                 continue
             for way in network.out[node]:
                 step = max(narrow, -network.bandwidth[way])
@@ -95,52 +102,98 @@ class RouteTable:
         return tuple(reversed(path))
 
 
-def unreachable(devices: Sequence[str], switches: Iterable[str], links: Iterable[Link]) -> dict[str, list[str]]:
+def cost(links: Sequence[Link]) -> tuple[int, int]:
+    """What ways are compared by: time of `REFERENCE_BYTES` in attoseconds, then hops; links may be repeated."""
+    latency = sum(round(link.latency * _ATTO) for link in links)
+    narrow = Route(tuple(links)).bandwidth
+    return latency + round(REFERENCE_BYTES / narrow * _ATTO), len(links)
+
+
+class SwitchGraph:
+    """Which switches lead to which: their graph, contracted to its strongly connected components.
+
+    Links with an end that is none of the switches are left out.
+    """
+
+    def __init__(self, switches: Iterable[str], links: Iterable[Link]) -> None:
+        import networkx as nx  # heavy, and needed by neither a plan nor a run
+
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_nodes_from(switches)
+        known = set(graph)
+        graph.add_edges_from((link.source, link.target) for link in links if {link.source, link.target} <= known)
+        condensed = nx.condensation(graph)
+        members: Mapping[int, set[str]] = nx.get_node_attributes(condensed, "members")
+        # Each component (its switches, and those that it leads to), the last ones first.
+        self._components = [
+            (number, members[number], list(condensed.successors(number)))
+            for number in reversed(list(nx.topological_sort(condensed)))
+        ]
+
+    def spread(self, own: Mapping[str, int]) -> dict[str, int]:
+        """For each switch, the union of the bit masks `own` of the switches that it leads to, itself included.
+
+        Cost: linear in switches and links.
+        """
+        masks: dict[int, int] = {}
+        found: dict[str, int] = {}
+        for number, switches, after in self._components:
+            mask = 0
+            for switch in switches:
+                mask |= own.get(switch, 0)
+            for other in after:
+                mask |= masks[other]
+            masks[number] = mask
+            found.update(dict.fromkeys(switches, mask))
+        return found
+
+
+class Ports:
+    """How devices are joined to switches and to each other, with bit masks for sets of devices.
+
+    Attributes:
+        bit: the bit of each device.
+        direct: the devices that each device has a link to, itself included.
+        exits: the switches that each device has a link to.
+        feeds: the devices that each switch has a link to.
+    """
+
+    def __init__(self, devices: Sequence[str], links: Iterable[Link]) -> None:
+        self.bit = {name: 1 << number for number, name in enumerate(devices)}
+        self.direct = dict(self.bit)
+        self.exits: dict[str, list[str]] = {name: [] for name in devices}
+        self.feeds: dict[str, int] = {}
+        for link in links:
+            if link.source in self.bit and link.target in self.bit:
+                self.direct[link.source] |= self.bit[link.target]
+            elif link.source in self.bit:
+                self.exits[link.source].append(link.target)
+            elif link.target in self.bit:
+                self.feeds[link.source] = self.feeds.get(link.source, 0) | self.bit[link.target]
+
+    def through(self, device: str, seen: Mapping[str, int]) -> int:
+        """The union of what a device's own switches have in `seen`."""
+        mask = 0
+        for switch in self.exits[device]:
+            mask |= seen.get(switch, 0)
+        return mask
+
+    def missing(self, reach: Mapping[str, int]) -> dict[str, list[str]]:
+        """The devices that are not in the mask of a device, by device; those that lack none are left out."""
+        everybody = (1 << len(self.bit)) - 1
+        return {
+            name: [other for other, bit in self.bit.items() if not mask & bit]
+            for name, mask in reach.items()
+            if mask != everybody
+        }
+
+
+def unreachable(devices: Sequence[str], switches: Iterable[str], links: Sequence[Link]) -> dict[str, list[str]]:
     """Devices that a device has no route to, by device; empty when every pair is connected.
 
     Cost: near-linear in nodes + links. The switches' graph is contracted to its strongly connected
     components, and each component's set of devices (a bit mask) is the union of those after it.
     """
-    import networkx as nx  # heavy, and needed by neither a plan nor a run
-
-    bit = {name: 1 << number for number, name in enumerate(devices)}
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(switches)
-    seen = dict.fromkeys(graph, 0)
-    exits: dict[str, list[str]] = {name: [] for name in devices}
-    reach = dict(bit)
-    for link in links:
-        if link.source in bit and link.target in bit:
-            reach[link.source] |= bit[link.target]
-        elif link.source in bit:
-            exits[link.source].append(link.target)
-        elif link.target in bit:
-            seen[link.source] |= bit[link.target]
-        else:
-            graph.add_edge(link.source, link.target)
-    _spread(nx.condensation(graph), seen)
-    everybody = (1 << len(bit)) - 1
-    for name, ways in exits.items():
-        for way in ways:
-            reach[name] |= seen[way]
-    return {
-        name: [other for other in devices if not mask & bit[other]] for name, mask in reach.items() if mask != everybody
-    }
-
-
-def _spread(components: object, seen: dict[str, int]) -> None:
-    """Gives each switch the devices of all switches that it reaches; `components` is a condensation."""
-    import networkx as nx
-
-    graph: nx.DiGraph[int] = components  # type: ignore[assignment]
-    members: Mapping[int, set[str]] = nx.get_node_attributes(graph, "members")
-    masks: dict[int, int] = {}
-    for component in reversed(list(nx.topological_sort(graph))):
-        mask = 0
-        for switch in members[component]:
-            mask |= seen[switch]
-        for after in graph.successors(component):
-            mask |= masks[after]
-        masks[component] = mask
-        for switch in members[component]:
-            seen[switch] = mask
+    ports = Ports(devices, links)
+    seen = SwitchGraph(switches, links).spread(ports.feeds)
+    return ports.missing({name: ports.direct[name] | ports.through(name, seen) for name in devices})

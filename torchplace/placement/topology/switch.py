@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from torchplace.placement.topology.checks import require_name, require_text
 
+HOST_MEMORY = "host-memory"
+"""Kind of the switches that transfers of devices without peer-to-peer are staged in."""
+
+OUTWARD = ("nic", "network-switch")
+"""Kinds of the switches that lead out of a box: a device's own host memory is on its side of them."""
+
 
 @dataclass(frozen=True)
 class Switch:
@@ -14,8 +20,9 @@ class Switch:
     Attributes:
         name: unique in its topology, such as "pcie:0".
         kind: "pcie-switch", "cpu-socket" (with the PCIe host bridge in it), "nvswitch", "host-memory",
-            "network-switch" or "nic". Others are allowed: routing treats them alike, only drawings tell
-            them apart.
+            "network-switch" or "nic". Others are allowed. All of them forward; routing tells apart what leads
+            out of a box, "nic" and "network-switch" (`ways`), and "host-memory", for devices that cannot do
+            peer-to-peer (`staging`).
 
     Raises:
         TopologyError: a field has a value that it cannot have.

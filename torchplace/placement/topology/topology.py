@@ -18,11 +18,22 @@ from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link
 from torchplace.placement.topology.route import Route
-from torchplace.placement.topology.routing import Network, RouteTable, unreachable
+from torchplace.placement.topology.routing import Network, unreachable
+from torchplace.placement.topology.staging import Staging, unstaged
 from torchplace.placement.topology.switch import Switch
+from torchplace.placement.topology.ways import Ways
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+def _why(source: str, targets: list[str], alone: set[str]) -> str:
+    """What an error adds where a device without peer-to-peer has no route: what its routes need."""
+    culprit = source if source in alone else next((target for target in targets if target in alone), None)
+    if culprit is None:
+        return ""
+    ways = "its transfers go to and from a switch of kind 'host-memory' in its box"
+    return f" ({culprit!r} cannot do peer-to-peer: {ways})"
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,13 @@ class Topology:
                     for name in members if name not in self._positions)  # fmt: skip
 
     def _unreachable(self) -> Iterable[str]:
-        missing = unreachable(self.device_names, [switch.name for switch in self.switches], self.links)
+        alone = {device.name for device in self.devices if not device.peer_to_peer}
+        if not alone:
+            missing = unreachable(self.device_names, [switch.name for switch in self.switches], self.links)
+        else:
+            missing = unstaged(self.devices, self.switches, self.links)
         for source, targets in missing.items():
-            yield f"there is no route from {source!r} to {listed(map(repr, targets))}"
+            yield f"there is no route from {source!r} to {listed(map(repr, targets))}{_why(source, targets, alone)}"
 
     @cached_property
     def device_names(self) -> tuple[str, ...]:
@@ -123,18 +138,24 @@ class Topology:
         return Network(self.device_names, [switch.name for switch in self.switches], self.links)
 
     @cached_property
-    def _tables(self) -> dict[str, RouteTable]:
-        return {}
+    def _ways(self) -> Ways:
+        return Ways(self._network, self.switches)
 
     @cached_property
     def _routes(self) -> dict[tuple[str, str], Route]:
         return {}
 
+    @cached_property
+    def _staging(self) -> Staging:
+        return Staging(self._ways, self.devices, self.switches, self.links)
+
     def route(self, source: str, target: str) -> Route:
         """The way from one device to another: the fastest for `REFERENCE_BYTES`, then the fewest hops.
 
-        Devices other than the two ends forward nothing. The ends may be switches too, to cost a transfer from
-        host memory. Empty when `source` is `target`. Cached: one search for each source (`RouteTable`).
+        Devices other than the two ends forward nothing, and what can stay in a box does not leave it (`ways`).
+        Where one of the two cannot do peer-to-peer, the way goes through host memory (`staging`), and may pass a
+        switch twice. The ends may be switches too, to cost a transfer from host memory. Empty when `source` is
+        `target`. Cached: one or two searches for each source (`RouteTable`).
 
         Raises:
             TopologyError: a name is unknown, or an end is a switch that has no way there.
@@ -148,9 +169,8 @@ class Topology:
         for name in (source, target):
             if name not in self._network.index:
                 self.index(name)
-        if source not in self._tables:
-            self._tables[source] = RouteTable(self._network, source)
-        links = self._tables[source].links(target)
+        staged = self._staging.stages(source, target)
+        links = self._staging.links(source, target) if staged else self._ways.best(source, target)
         if links is None:
             raise TopologyError(f"topology {self.name!r} has no route from {source!r} to {target!r}")
         return Route(links)
@@ -222,7 +242,7 @@ class Topology:
 
     @classmethod
     def preset(cls, name: str) -> Topology:
-        """A documented machine by name, such as "dgx1-v100".
+        """A documented machine by name, such as "dgx1-v100", or a cluster of some, "dgx-h100*16@ndr400".
 
         Raises:
             TopologyError: no preset has that name; lists those that exist.
@@ -244,10 +264,10 @@ class Topology:
 
     @classmethod
     def resolve(cls, what: object = None) -> Topology:
-        """The topology that an option means: None, a Topology, a preset, "local:3", or a file.
+        """The topology that an option means: None, a Topology, a preset or cluster, "local:3", or a file.
 
         Raises:
-            TopologyError: no such preset or file, or the file is malformed.
+            TopologyError: no such preset, cluster or file, or the file is malformed.
             OptionError: `what` is of another type, or "local:" is followed by no whole number above 0.
         """
         from torchplace.placement.topology import resolve

@@ -19,16 +19,21 @@ The GPU is a Tesla M40 (GM200, Maxwell):
   thread 233645), and one eager PyTorch op about 20 us end to end on a V100 (NVIDIA's Nsight Systems guide, as
   quoted in groundy.com, "Every CUDA kernel pays a launch tax"), most of which overlaps with the op before.
 
-Links and sockets are as in `pcie3`.
+Links and sockets are as in `pcie` and `sockets`. A cluster gives each box one NIC, in an x16 slot of the first socket:
+the posts do not say where it was.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from torchplace.errors import OptionError
 from torchplace.placement.topology.checks import did_you_mean
 from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.link import Link
-from torchplace.placement.topology.presets.pcie3 import plug, qpi, uplink
+from torchplace.placement.topology.presets.machine import Machine
+from torchplace.placement.topology.presets.pcie import PCIE3
+from torchplace.placement.topology.presets.sockets import joint
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
 
@@ -36,12 +41,14 @@ GPUS = 8
 
 # What joins the two switches "pcie:0" and "pcie:1", and through how many sockets.
 _LAYOUTS: dict[str, tuple[int, tuple[Link, ...]]] = {
-    "single-root": (1, uplink("pcie:0", "socket:0") + uplink("pcie:1", "socket:0")),
+    "single-root": (1, PCIE3.uplink("pcie:0", "socket:0") + PCIE3.uplink("pcie:1", "socket:0")),
     "dual-root": (
         2,
-        uplink("pcie:0", "socket:0") + uplink("pcie:1", "socket:1") + qpi("socket:0", "socket:1"),
+        PCIE3.uplink("pcie:0", "socket:0")
+        + PCIE3.uplink("pcie:1", "socket:1")
+        + joint("socket:0", "socket:1", "broadwell"),
     ),
-    "cascaded": (1, uplink("pcie:0", "socket:0") + uplink("pcie:1", "pcie:0")),
+    "cascaded": (1, PCIE3.uplink("pcie:0", "socket:0") + PCIE3.uplink("pcie:1", "pcie:0")),
 }
 LAYOUTS = tuple(_LAYOUTS)
 
@@ -74,10 +81,13 @@ def big_sur(layout: str = "single-root") -> Topology:
             f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}{did_you_mean(str(layout), LAYOUTS)}"
         )
     sockets, joints = _LAYOUTS[layout]
-    slots = tuple(link for i in range(GPUS) for link in plug(f"gpu:{i}", f"pcie:{i // 4}"))
+    slots = tuple(link for i in range(GPUS) for link in PCIE3.plug(f"gpu:{i}", f"pcie:{i // 4}"))
     switches = (
         *(Switch(f"socket:{i}", "cpu-socket") for i in range(sockets)),
         *(Switch(f"pcie:{i}", "pcie-switch") for i in range(2)),
     )
     name = "big-sur" if layout == "single-root" else f"big-sur-{layout}"
     return Topology(name, tuple(_gpu(i) for i in range(GPUS)), switches, slots + joints)
+
+
+MACHINES = {layout: Machine(partial(big_sur, layout), ("socket:0",), PCIE3) for layout in LAYOUTS}
