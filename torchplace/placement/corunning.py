@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
+from torchplace.placement.flows import Later
 from torchplace.placement.topology.corun import CoRun
-from torchplace.placement.traffic import Later
 
 
 class Load(NamedTuple):
@@ -18,13 +19,18 @@ class Load(NamedTuple):
 
 
 class _Work:
-    """A segment at work: seconds that it would still take alone, and its speed now."""
+    """A segment at work: seconds that it would still take alone, its speed since when, and its end at that speed."""
 
-    __slots__ = ("demand", "done", "grip", "left", "rate", "since", "version")
+    __slots__ = ("demand", "done", "end", "grip", "left", "rate", "since")
 
     def __init__(self, load: Load, now: float, done: Callable[[float], None]) -> None:
         self.left, self.demand, self.grip, self.since, self.done = *load, now, done
-        self.rate, self.version = 0.0, 0
+        self.rate, self.end = 0.0, inf
+
+    def go_on(self, now: float, rate: float) -> None:
+        """Continue at another speed."""
+        self.left = max(0.0, self.left - self.rate * (now - self.since))
+        self.rate, self.since, self.end = rate, now, now + self.left / rate
 
 
 class CoRunning:
@@ -37,6 +43,7 @@ class CoRunning:
         """Nothing runs yet; `later` has something done at a time."""
         self.group, self.later = group, later
         self._running: dict[_Work, None] = {}
+        self._next = inf  # the first end, announced for then
 
     def run(self, now: float, load: Load, done: Callable[[float], None]) -> None:
         """Run a load; `done` is called at its end."""
@@ -47,19 +54,20 @@ class CoRunning:
         demand, grip = sum(work.demand for work in self._running), sum(work.grip for work in self._running)
         for work in self._running:
             rate = 1 / self.group.factor(len(self._running), demand, work.grip, grip - work.grip)
-            if work.rate != rate:
-                self._set_rate(now, work, rate)
+            if rate != work.rate:
+                work.go_on(now, rate)
+        first = min((work.end for work in self._running), default=inf)
+        if first < inf and first != self._next:
+            self.later(first, self._over)
+        self._next = first
 
-    def _set_rate(self, now: float, work: _Work, rate: float) -> None:
-        work.left = max(0.0, work.left - work.rate * (now - work.since))
-        work.rate, work.since = rate, now
-        work.version += 1
-        version = work.version
-
-        def end(time: float) -> None:
-            if work.version == version:
-                del self._running[work]
-                self._share(time)
-                work.done(time)
-
-        self.later(now + work.left / rate, end)
+    def _over(self, now: float) -> None:
+        """What was announced for a time has come, unless speeds have changed since."""
+        if now != self._next:
+            return
+        ended = [work for work in self._running if work.end <= now]
+        for work in ended:
+            del self._running[work]
+        self._share(now)
+        for work in ended:
+            work.done(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.graph import Graph, Op, Value
@@ -11,6 +12,7 @@ from torchplace.compiler.lower import lower
 from torchplace.compiler.program import Program
 from torchplace.placement.cost.communication import AlphaBeta
 from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.cost.remembered import Remembered
 from torchplace.placement.owners import owners
 from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Timeline
@@ -19,7 +21,7 @@ from torchplace.placement.topology.topology import Topology
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Lowers and simulates placements of one captured graph on one topology.
+    """Lowers and simulates placements of one captured graph on one topology; asks for the cost of an op once.
 
     Attributes:
         captured: the graph and the parts that run.
@@ -32,6 +34,10 @@ class Evaluator:
     topology: Topology
     cost: ComputeCost
     fixed: Mapping[str, str]
+
+    @cached_property
+    def _cost(self) -> ComputeCost:
+        return Remembered(self.cost, self.topology)
 
     def owners(self, placement: Mapping[str, str]) -> dict[str, str]:
         """Device of every state input of the whole graph."""
@@ -50,7 +56,7 @@ class Evaluator:
                 complete(part, placement, made, self.topology.device_names[0]),
                 self.topology.device_names,
                 {**made, **state},
-                lambda op, device: self.cost.time(op, self.topology.device(device)),
+                lambda op, device: self._cost.time(op, self.topology.device(device)),
                 lambda value, source, target: links.time(source, target, value.nbytes),
             )
             ends = zip(part.outputs, program.outputs, strict=True)
@@ -62,7 +68,7 @@ class Evaluator:
         """The timelines of the parts, one after the other; all state takes memory in each, used there or not."""
         timelines = []
         for program, part in zip(programs, self.captured.parts, strict=True):
-            timeline = simulate(program, part, self.topology, self.cost)
+            timeline = simulate(program, part, self.topology, self._cost)
             for device, nbytes in _idle_state(program, programs):
                 timeline.peak_memory[device] += nbytes
             timelines.append(timeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
@@ -11,21 +12,22 @@ from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv
 from torchplace.compiler.lifetimes import Instance, Ledger, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
-from torchplace.placement.collective import RingAllReduce
+from torchplace.placement.collective import Ring
 from torchplace.placement.corunning import CoRunning, Load
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
-from torchplace.placement.traffic import Traffic
+from torchplace.placement.traffic import Traffic, Transfer
 
 
 def simulate(program: Program, graph: Graph, topology: Topology, cost: ComputeCost) -> Timeline:
     """Run a program on the cost model.
 
     A device does one instruction at a time, in order, and each but frees and receives keeps it for the host's
-    `instruction` seconds first. A send costs its device nothing more: transfers flow beside the computing and share
-    links (`Traffic`). Whoever uses a received value first waits for it. Devices of a co-run group slow each other while
-    they compute (`CoRunning`). A reduce holds all of its group from when the last has come to it (`RingAllReduce`).
+    `instruction` seconds first. A send costs its device nothing more: transfers flow beside the computing, in order for
+    each pair of devices (`Channel`), and share links (`Flows`); the event of one begins when its first byte leaves.
+    Whoever uses or frees a received value first waits for it. Devices of a co-run group slow each other while they
+    compute (`CoRunning`). A reduce holds all of its group from when the last has come to it (`Ring`).
 
     The host's call overhead stands half before and half behind the events; where several devices have something to do,
     their workers begin `start` seconds later, and the caller hears of their end as much later.
@@ -42,7 +44,7 @@ def simulate(program: Program, graph: Graph, topology: Topology, cost: ComputeCo
     Raises:
         ProgramError: the program cannot end (a deadlock).
 
-    Cost: O(n log n) for n instructions, and what `Traffic` and `CoRunning` say where transfers and segments meet.
+    Cost: O(n log n) for n instructions, and what `Flows`, `Ring` and `CoRunning` say where transfers and segments meet.
     """
     return _Simulation(program, graph, topology, cost).run()
 
@@ -61,6 +63,7 @@ class _Simulation:
         groups = [CoRunning(group, self.later) for group in topology.coruns]
         self.corunning = {d: running for running in groups for d in running.group.devices}
         self.meeting: dict[Reduce, list[_Device]] = {}
+        self.rings: dict[tuple[str, ...], Ring] = {}
         self.loads: dict[str, Load] = {}
         self.events: list[tuple[float, int, Event]] = []
 
@@ -84,7 +87,15 @@ class _Simulation:
         for device in self.devices.values():
             device.require_end()
         peaks = {name: device.ledger.peak for name, device in self.devices.items()}
-        return Timeline([e for *_, e in sorted(self.events, key=lambda e: e[:2])], peaks, tail=around)
+        events = [e for *_, e in sorted(self.events, key=lambda e: e[:2])]
+        return Timeline(events, peaks, tail=around if events else 2 * around)
+
+    def ring(self, group: tuple[str, ...]) -> Ring:
+        """The ring of a group of devices."""
+        if group not in self.rings:
+            routes = [self.topology.route(source, target) for source, target in _around(group)]
+            self.rings[group] = Ring(routes, self.traffic.flows, self.later)
+        return self.rings[group]
 
     def segment(self, name: str, device: str) -> Load:
         """What a segment asks of its device."""
@@ -115,33 +126,36 @@ class _Device:
         self.at = 0
         self.paid = False  # the host's time for the transfer that is next has passed
         self.ledger = Ledger(simulation.program, name)
-        self.coming: set[Instance] = set()  # what was posted and has not been used
-        self.here: set[Instance] = set()  # what has arrived
-        self.waiting: Instance | None = None
+        self.coming: dict[Instance, str] = {}  # what was posted and has not been used, and its source
+        self.here: Counter[tuple[Instance, str]] = Counter()  # what has arrived and has not been used
+        self.waiting: tuple[Instance, str] | None = None
         self.dispatch = simulation.topology.host.instruction
 
     def go(self, now: float) -> None:
         """Do instructions until one takes time or has to wait."""
         while self.at < len(self.instructions):
             instruction = self.instructions[self.at]
-            if not isinstance(instruction, (Free, Recv)):
-                if self.coming and not self._ready(instruction):
-                    return
-                if self.dispatch and not self.paid and isinstance(instruction, (Send, Reduce)):
-                    self.paid = True
-                    self._compute(Load(self.dispatch, grip=1.0), now, self.go)
-                    return
+            if self.coming and not self._ready(instruction):
+                return
+            if self.dispatch and not self.paid and isinstance(instruction, (Send, Reduce)):
+                self.paid = True
+                self._compute(Load(self.dispatch, grip=1.0), now, self.go)
+                return
             if self._do(instruction, now):
                 return
 
     def _ready(self, instruction: Instruction) -> bool:
         """Whether all that an instruction uses has come; else the device waits for the first that has not."""
         for instance in uses(instruction):
-            if instance in self.coming:
-                if instance not in self.here:
-                    self.waiting = instance
+            source = self.coming.get(instance)
+            if source is not None:
+                found = self.here.pop((instance, source), 0)
+                if not found:
+                    self.waiting = instance, source
                     return False
-                self.coming.discard(instance)
+                if found > 1:
+                    self.here[instance, source] = found - 1
+                del self.coming[instance]
         return True
 
     def _do(self, instruction: Instruction, now: float) -> bool:
@@ -153,7 +167,7 @@ class _Device:
             case Free():
                 return False
             case Recv():
-                self.coming.add((instruction.value, instruction.microbatch))
+                self.coming[instruction.value, instruction.microbatch] = instruction.source
                 return False
             case Send():
                 self._send(instruction, now)
@@ -191,40 +205,42 @@ class _Device:
             running.run(now, load, done)
 
     def _send(self, send: Send, now: float) -> None:
-        simulation = self.simulation
-        names, nbytes = simulation.traffic.way(self.name, send.to).names, simulation.program.values[send.value].nbytes
-        target, instance = simulation.devices[send.to], (send.value, send.microbatch)
-        order = next(simulation.serial)
+        simulation, instance = self.simulation, (send.value, send.microbatch)
+        channel, target = simulation.traffic.channel(self.name, send.to), simulation.devices[send.to]
+        nbytes, order = simulation.program.values[send.value].nbytes, next(simulation.serial)
 
-        def arrived(time: float) -> None:
-            simulation.record(order, Event(self.name, send, now, time, names, nbytes))
-            target.receive(instance, time)
+        def arrived(begun: float, time: float) -> None:
+            simulation.record(order, Event(self.name, send, begun, time, channel.names, nbytes))
+            target.receive(instance, self.name, time)
 
-        simulation.traffic.send(now, self.name, send.to, nbytes, arrived)
+        channel.send(now, Transfer(nbytes, arrived))
 
-    def receive(self, instance: Instance, now: float) -> None:
+    def receive(self, instance: Instance, source: str, now: float) -> None:
         """A value has arrived."""
-        self.here.add(instance)
-        if self.waiting == instance:
+        self.here[instance, source] += 1
+        if self.waiting == (instance, source):
             self.waiting = None
             self.go(now)
 
     def _meet(self, reduce: Reduce, now: float) -> None:
         """Wait for the others of a collective; the last to come starts it."""
-        simulation = self.simulation
+        simulation, group = self.simulation, reduce.group
         met = simulation.meeting.setdefault(reduce, [])
         met.append(self)
-        if len(met) < len(reduce.group):
+        if len(met) < len(group):
             return
         del simulation.meeting[reduce]
+        nbytes = simulation.program.values[reduce.value].nbytes
+        sent = round(2 * (len(group) - 1) * nbytes / len(group))
 
         def done(time: float) -> None:
-            for device in met:
-                simulation.record(next(simulation.serial), Event(device.name, reduce, now, time))
-            for device in met:
-                device.go(time)
+            for here, there in _around(group):
+                names = simulation.traffic.channel(here, there).names
+                simulation.record(next(simulation.serial), Event(here, reduce, now, time, names, sent))
+            for name in group:
+                simulation.devices[name].go(time)
 
-        RingAllReduce(simulation.traffic, reduce.group, simulation.program.values[reduce.value].nbytes, done).step(now)
+        simulation.ring(group).all_reduce(now, nbytes, done)
 
     def require_end(self) -> None:
         """Check that nothing is left to do.
@@ -236,3 +252,8 @@ class _Device:
         if stuck is not None or self.at < len(self.instructions):
             at = self.at - 1 if stuck is not None else self.at
             raise ProgramError(f"'{self.instructions[at]}' on {self.name} waits for ever")
+
+
+def _around(group: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each member of a ring, and the next."""
+    return list(zip(group, (*group[1:], group[0]), strict=True))

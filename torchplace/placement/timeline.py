@@ -87,5 +87,5 @@ class Timeline:
                 whole.events.append(Event(e.device, e.instruction, e.start + shift, e.end + shift, e.route, e.nbytes))
             for device, peak in timeline.peak_memory.items():
                 whole.peak_memory[device] = max(peak, whole.peak_memory.get(device, 0))
-            whole.tail = timeline.tail
+            whole.tail = timeline.tail if timeline.events else whole.tail + timeline.tail
         return whole

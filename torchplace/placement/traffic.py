@@ -1,55 +1,77 @@
-"""Traffic: transfers under way, which share links max-min fairly."""
+"""Traffic: transfers from device to device, in order for each pair of devices."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 
+from torchplace.placement.flows import Flows, Later
 from torchplace.placement.topology.topology import Topology
 
-Later = Callable[[float, Callable[[float], None]], None]
-"""Has something done at a time: it is called with that time."""
 
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A route as traffic sees it.
+@dataclass(slots=True)
+class Transfer:
+    """Bytes from one device to another.
 
     Attributes:
-        links: index of each link that it crosses -> how often it does (twice, where it is staged through memory).
-        names: of the links, as timelines have them.
-        latency: seconds.
-        bandwidth: bytes/s of a transfer that has the links to itself.
+        nbytes: how many.
+        arrived: called with when the first byte left, and when the last arrived.
+        begun: when the first byte left.
     """
 
-    links: dict[int, int]
-    names: tuple[str, ...]
-    latency: float
-    bandwidth: float
+    nbytes: float
+    arrived: Callable[[float, float], None]
+    begun: float = 0.0
 
 
-class Transfer:
-    """One transfer: bytes that are left, and the rate at which they flow."""
+class Channel:
+    """Transfers from one device to another: one after the other, as on a copy stream.
 
-    __slots__ = ("done", "left", "rate", "since", "version", "way")
+    When the last byte of one has left, the next begins; the latency of the route later, the one has arrived.
 
-    def __init__(self, way: Way, nbytes: float, done: Callable[[float], None]) -> None:
-        self.way, self.left, self.done = way, float(nbytes), done
-        self.rate, self.since, self.version = 0.0, 0.0, 0
+    Attributes:
+        names: of the links that it crosses, as timelines have them.
+    """
+
+    def __init__(self, source: str, target: str, topology: Topology, flows: Flows, later: Later) -> None:
+        route = topology.route(source, target)
+        self.names = tuple(link.name for link in route.links)
+        self._latency, self._flows, self._later = route.latency, flows, later
+        self._flow = flows.flow(route, self._left)
+        self._queue: deque[Transfer] = deque()  # the first is under way
+
+    def send(self, now: float, transfer: Transfer) -> None:
+        """Move bytes, behind what was sent before."""
+        self._queue.append(transfer)
+        if len(self._queue) == 1 and self._next(now):
+            self._flows.start(now, self._flow, self._queue[0].nbytes)
+
+    def _next(self, now: float) -> bool:
+        """Begin the first transfer of the queue that has bytes: what has none just passes."""
+        while self._queue:
+            self._queue[0].begun = now
+            if self._queue[0].nbytes:
+                return True
+            self._arrive(now)
+        return False
+
+    def _left(self, now: float) -> None:
+        self._arrive(now)
+        if self._next(now):
+            self._flows.again(now, self._flow, self._queue[0].nbytes)
+        else:
+            self._flows.stop(now, self._flow)
+
+    def _arrive(self, now: float) -> None:
+        transfer = self._queue.popleft()
+        self._later(now + self._latency, lambda time: transfer.arrived(transfer.begun, time))
 
 
 class Traffic:
     """Every transfer under way on a topology, and those that wait for their turn.
 
-    Transfers from one device to another go one after the other, as on a copy stream; those of different pairs flow at
-    the same time. Links that several cross are shared max-min fairly: nobody's rate can grow without that of somebody
-    slower falling (progressive filling; Bertsekas and Gallager, "Data networks", 2nd ed., section 6.5.2). When the last
-    byte has left, the next of the pair begins; the latency of the route later, the transfer has arrived.
-
-    Cost: a transfer that meets nobody costs the length of its route. Where one joins or leaves others, the rates of
-    those that share links with it, directly or over others, are worked out anew: links x distinct rates among them.
+    Transfers of different pairs of devices flow at the same time and share links (`Flows`).
 
     Args:
         topology: devices and links.
@@ -57,113 +79,12 @@ class Traffic:
     """
 
     def __init__(self, topology: Topology, later: Later) -> None:
-        self.topology, self.later = topology, later
-        self._index: dict[str, int] = {}
-        self._capacity: list[float] = []
-        self._on: list[dict[Transfer, None]] = []  # the transfers on each link
-        self._ways: dict[tuple[str, str], Way] = {}
-        self._waiting: dict[tuple[str, str], deque[tuple[float, Callable[[float], None]]]] = {}
+        self.topology, self.later, self.flows = topology, later, Flows(later)
+        self._channels: dict[tuple[str, str], Channel] = {}
 
-    def way(self, source: str, target: str) -> Way:
-        """The route between two devices."""
-        found = self._ways.get((source, target))
+    def channel(self, source: str, target: str) -> Channel:
+        """The way from one device to another."""
+        found = self._channels.get((source, target))
         if found is None:
-            route = self.topology.route(source, target)
-            crossed = Counter(self._link(link.name, link.bandwidth) for link in route.links)
-            narrowest = min((self._capacity[i] / times for i, times in crossed.items()), default=inf)
-            names = tuple(link.name for link in route.links)
-            found = self._ways[source, target] = Way(dict(crossed), names, route.latency, narrowest)
+            found = self._channels[source, target] = Channel(source, target, self.topology, self.flows, self.later)
         return found
-
-    def _link(self, name: str, bandwidth: float) -> int:
-        if name not in self._index:
-            self._index[name] = len(self._capacity)
-            self._capacity.append(bandwidth)
-            self._on.append({})
-        return self._index[name]
-
-    def send(self, now: float, source: str, target: str, nbytes: float, arrived: Callable[[float], None]) -> None:
-        """Move bytes from one device to another, behind what was sent before; `arrived` is called at their arrival."""
-        pair = source, target
-        queue = self._waiting.get(pair)
-        if queue is not None:
-            queue.append((nbytes, arrived))
-            return
-        self._waiting[pair] = deque()
-        self._begin(now, pair, nbytes, arrived)
-
-    def _begin(self, now: float, pair: tuple[str, str], nbytes: float, arrived: Callable[[float], None]) -> None:
-        way = self.way(*pair)
-
-        def done(time: float) -> None:
-            queue = self._waiting[pair]
-            if queue:
-                self._begin(time, pair, *queue.popleft())
-            else:
-                del self._waiting[pair]
-            self.later(time + way.latency, arrived)
-
-        self._flow(now, Transfer(way, nbytes, done))
-
-    def _flow(self, now: float, transfer: Transfer) -> None:
-        met = any(self._on[i] for i in transfer.way.links)
-        transfer.since = now
-        for i in transfer.way.links:
-            self._on[i][transfer] = None
-        if met:
-            self._share(now, [transfer])
-        else:
-            self._set_rate(now, transfer, transfer.way.bandwidth)
-
-    def _set_rate(self, now: float, transfer: Transfer, rate: float) -> None:
-        """Let a transfer go on at a rate; its end is announced, and what was announced before no longer holds."""
-        if rate == transfer.rate:
-            return
-        transfer.left -= transfer.rate * (now - transfer.since) if transfer.rate else 0.0
-        transfer.rate, transfer.since = rate, now
-        transfer.version += 1
-        version = transfer.version
-
-        def end(time: float) -> None:
-            if transfer.version == version:
-                self._end(time, transfer)
-
-        self.later(now + max(0.0, transfer.left) / rate, end)
-
-    def _end(self, now: float, transfer: Transfer) -> None:
-        transfer.version += 1
-        others: dict[Transfer, None] = {}
-        for i in transfer.way.links:
-            del self._on[i][transfer]
-            others.update(self._on[i])
-        if others:
-            self._share(now, list(others))
-        transfer.done(now)
-
-    def _share(self, now: float, touched: list[Transfer]) -> None:
-        """Work out anew the rates of transfers, and of all that share links with them, directly or over others."""
-        transfers, links = self._met(touched)
-        left = {i: self._capacity[i] for i in links}
-        users = {i: sum(t.way.links[i] for t in self._on[i]) for i in links}
-        open_ = dict.fromkeys(transfers)
-        while open_:
-            narrow = min((i for i in links if users[i]), key=lambda i: left[i] / users[i])
-            rate = left[narrow] / users[narrow]
-            for transfer in [t for t in self._on[narrow] if t in open_]:
-                del open_[transfer]
-                self._set_rate(now, transfer, rate)
-                for i, times in transfer.way.links.items():
-                    left[i] = max(0.0, left[i] - rate * times)
-                    users[i] -= times
-
-    def _met(self, touched: list[Transfer]) -> tuple[list[Transfer], list[int]]:
-        """All transfers that share links with those, directly or over others; and the links that they are on."""
-        transfers, links, todo = dict.fromkeys(touched), dict[int, None](), list(touched)
-        while todo:
-            for i in todo.pop().way.links:
-                if i not in links:
-                    links[i] = None
-                    new = [t for t in self._on[i] if t not in transfers]
-                    transfers.update(dict.fromkeys(new))
-                    todo += new
-        return list(transfers), list(links)
