@@ -6,10 +6,9 @@ module runs dozens of chains one after the other, for capturing one large module
 
 from __future__ import annotations
 
-import functools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -179,7 +178,7 @@ class Transformer(nn.Module):
         return F.cross_entropy(scores.view(-1, scores.shape[-1]), words.reshape(-1))
 
 
-def transformers(seed: int, count: int = 10) -> list[Chain]:
+def transformers(seed: int, count: int = 8) -> list[Chain]:
     """Blocks of widths 32 to 640, on 8 to 512 tokens."""
     sizes, chains = Sizes(seed), []
     styles = ("causal", "rotary", "explicit", "plain")
@@ -198,7 +197,17 @@ def transformers(seed: int, count: int = 10) -> list[Chain]:
     return chains
 
 
-def dense(seed: int, count: int = 20) -> list[Chain]:
+def attentions(seed: int, count: int = 12) -> list[Chain]:
+    """Attention alone, on 8 to 500 tokens."""
+    sizes, chains = Sizes(seed), []
+    for i, length in enumerate(sizes.spread(8, 500, count)):
+        heads, size, batch = sizes.one(1, 2, 4, 8), sizes.one(8, 16, 32, 64), sizes.one(1, 2, 4)
+        module = Attention(heads * size, heads, ("causal", "plain", "explicit")[i % 3])
+        chains.append(Chain(module, (torch.randn(batch, length, heads * size, requires_grad=True),)))
+    return chains
+
+
+def dense(seed: int, count: int = 30) -> list[Chain]:
     """Two products of matrices with 1 to 1,000 rows, activations and norms between them."""
     sizes, chains = Sizes(seed), []
     activations = (nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.LeakyReLU)
@@ -214,72 +223,69 @@ def dense(seed: int, count: int = 20) -> list[Chain]:
     return chains
 
 
-class Residual(nn.Module):
-    """Two or three convolutions with norms, and a way around them."""
+class Convolution(NamedTuple):
+    """One convolution of a chain: channels in and out, kernel, stride, groups."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride: int, groups: int, style: int) -> None:
-        super().__init__()
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d if style % 2 == 0 else functools.partial(nn.GroupNorm, 4)
-        act = (nn.ReLU, nn.SiLU, nn.GELU, nn.Hardswish)[style % 4]
-        pad = kernel // 2
-        self.body = nn.Sequential(
-            nn.Conv2d(inside, outside, 1, bias=False),
-            norm(outside),
-            act(),
-            nn.Conv2d(outside, outside, kernel, stride, pad, groups=groups, bias=style % 3 == 0),
-            norm(outside),
-        )
-        self.around = nn.Conv2d(inside, outside, 1, stride, bias=False)
-        self.act = act()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, inside, height, width] -> [batch, outside, height / stride, width / stride]."""
-        result: torch.Tensor = self.act(self.body(x) + self.around(x))
-        return result
+    inside: int
+    outside: int
+    kernel: int
+    stride: int = 1
+    groups: int = 1
 
 
 class Convolutional(nn.Module):
-    """A stem from three channels, a residual block, a way up with a skip connection, pooling, a classifier."""
+    """Convolutions with norms and activations between them; a way around the last; pooling and a classifier."""
 
-    def __init__(self, channels: int, outside: int, kernel: int, groups: int, style: int) -> None:
+    def __init__(self, shapes: Sequence[Convolution], style: int) -> None:
         super().__init__()
-        first = sizes_of_stem[style % 3]
-        self.stem = nn.Conv2d(3, channels, first, stride=1 if first == 3 else 2, padding=first // 2)
-        self.block = Residual(channels, outside, kernel, 2 if style % 2 else 1, groups, style)
-        self.plain = nn.Conv2d(outside, channels, 3, padding=1)
-        self.norm = nn.BatchNorm2d(channels)
-        self.up = nn.ConvTranspose2d(channels, channels, 2, stride=2) if style % 2 else None
-        self.head = nn.Linear(channels, 10)
+        act = (nn.ReLU, nn.SiLU, nn.GELU, nn.Hardswish)[style % 4]
+        layers: list[nn.Module] = []
+        for i, (inside, outside, kernel, stride, groups) in enumerate(shapes):
+            bias = (i + style) % 3 == 0
+            layers.append(nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=bias))
+            layers.append(nn.BatchNorm2d(outside) if style % 3 else nn.GroupNorm(4, outside))
+            layers.append(act())
+        channels = shapes[-1].outside
+        self.body, self.act = nn.Sequential(*layers), act()
+        self.around = nn.Conv2d(channels, channels, 3, padding=1)
+        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2) if style % 4 == 1 else None
+        self.head = nn.Linear(channels // 2 if self.up is not None else channels, 10)
         self.style = style
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[batch, 3, size, size] -> [batch, 10]."""
-        x = self.stem(images)
-        if self.style % 3 == 1:
-            x = F.max_pool2d(x, 3, 2, 1)
-        y = F.relu(self.norm(self.plain(self.block(x))))
+        """[batch, channels, side, side] -> [batch, 10]."""
+        x = self.body(images)
+        x = self.act(x + self.around(x))
         if self.up is not None:
-            y = torch.cat([x, self.up(y)[..., : x.shape[-2], : x.shape[-1]]], 1)[:, : self.head.in_features]
-        y = F.adaptive_avg_pool2d(y, 1) if self.style % 2 else F.avg_pool2d(y, 2)
-        result: torch.Tensor = self.head(y.mean((-1, -2)))
+            x = self.up(x)
+            x = torch.cat((x, -x), 1)[:, : self.head.in_features]
+        if self.style % 3 == 1 and x.shape[-1] > 4:
+            x = F.max_pool2d(x, 3, 2, 1)
+        if self.style % 3 == 2 and x.shape[-1] > 4:
+            x = F.avg_pool2d(x, 2)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1) if self.style % 2 else x.mean((-1, -2))
+        result: torch.Tensor = self.head(x)
         return result
 
 
-sizes_of_stem = (3, 7, 5)
-
-
-def convolutions(seed: int, count: int = 12) -> list[Chain]:
-    """Images of 8 to 112 pixels, 8 to 512 channels; some of the convolutions in groups or depthwise."""
+def convolutions(seed: int, count: int = 20) -> list[Chain]:
+    """Images of 4 to 128 pixels a side, 3 to 1,024 channels; some convolutions in groups, some depthwise."""
     sizes, chains = Sizes(seed), []
-    for i, pixels in enumerate(sizes.spread(200, 30_000, count)):
+    for i, pixels in enumerate(sizes.spread(32, 20_000, count)):
         batch = sizes.one(1, 2, 4, 8)
-        side = max(8, 4 * round(math.sqrt(pixels / batch) / 4))
-        most = max(16, min(512, 400_000 // (batch * side * side // 8)))
-        channels, outside = sizes(8, most, 8), sizes(8, most, 8)
-        groups = (1, 1, outside, 4)[sizes.one(0, 1, 2, 3)]
-        kernel = sizes.one(3, 3, 5, 7) if groups == outside else 3
-        module = Convolutional(channels, outside, kernel, groups, i)
-        chains.append(Chain(module, (torch.randn(batch, 3, side, side),)))
+        side = max(4, 4 * round(math.sqrt(pixels / batch) / 4))
+        # No convolution of 3 x 3 has more than 0.3 GFLOP: several sizes tell more than a large one.
+        most = min(1024, max(16, math.sqrt(0.3e9 / (18 * batch * side * side))))
+        a, b, c = (sizes(8, int(most), 8) for _ in range(3))
+        first = Convolution(3, a, sizes.one(3, 5, 7), 1) if i % 4 == 0 else Convolution(a, a, 1)
+        groups = (1, b, 4)[i % 3]
+        shapes = [
+            first,
+            Convolution(a, b, 1),
+            Convolution(b, b, sizes.one(3, 5, 7) if groups == b else 3, sizes.one(1, 1, 2), groups),
+            Convolution(b, c, sizes.one(1, 3)),
+        ]
+        chains.append(Chain(Convolutional(shapes, i), (torch.randn(batch, first.inside, side, side),)))
     return chains
 
 

@@ -42,20 +42,14 @@ class Measured:
         return found
 
     def demand(self, op: Op, device: Device) -> float:
-        """Cores that it keeps busy: what it takes with one thread over what it takes with the device's; at least 1.
-
-        An op that is split over threads (so that both times differ) takes `Device.crowding` longer where it shares the
-        cores, for its parts wait for each other: as if it asked for more of them.
-        """
+        """Cores that it keeps busy (`cores_kept_busy`)."""
         if device.kind != "cpu" or device.threads == 1:
             return 1.0
         key = signature_key(op)
         found, alone = self._table(device).get(key), self._single(device).get(key)
         if found is None or alone is None:
             return self.fallback.demand(op, device)
-        if abs(alone - found) < SPLIT * found or found <= device.launch_overhead:
-            return 1.0
-        return (max(alone, found) + device.crowding) / found
+        return cores_kept_busy(found, alone, device)
 
     def _table(self, device: Device) -> dict[str, float]:
         table = self._tables.get(device)
@@ -68,3 +62,19 @@ class Measured:
         if table is None:
             table = self._alone[device] = self.store.seconds(DeviceKey.of(device, 1))
         return table
+
+
+def cores_kept_busy(seconds: float, alone: float, device: Device) -> float:
+    """What an op takes with one thread over what it takes with the device's threads; at least 1.
+
+    An op that is split over threads (so that both times differ) takes `Device.crowding` longer where it shares the
+    cores, for its parts wait for each other: as if it asked for more of them.
+
+    Args:
+        seconds: with the device's threads.
+        alone: with one.
+        device: whose threads are several.
+    """
+    if abs(alone - seconds) < SPLIT * seconds or seconds <= device.launch_overhead:
+        return 1.0
+    return (max(alone, seconds) + device.crowding) / seconds
