@@ -1,6 +1,7 @@
 """Two towers, users and items, that meet only at the end: their branches can run at the same time.
 
 torchplace run examples/two_tower.py:build --devices 2 --training --solver heft
+torchplace compare examples/two_tower.py:build_four --training --topologies big-sur-single-root,big-sur-dual-root
 """
 
 from __future__ import annotations
@@ -44,10 +45,31 @@ class TwoTower(nn.Module):
         return scores
 
 
+class ManyTower(nn.Module):
+    """A tower for each sort of feature, and a last layer on all of their vectors."""
+
+    def __init__(self, towers: int, vocabulary: int = 4096, width: int = 256, blocks: int = 2) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(Tower(vocabulary, width, blocks) for _ in range(towers))
+        self.top = nn.Linear(towers * width, 1)
+
+    def forward(self, *features: torch.Tensor) -> torch.Tensor:
+        """Indices, [rows, features] for each tower -> [rows, 1]."""
+        vectors = [tower(x) for tower, x in zip(self.towers, features, strict=True)]
+        scores: torch.Tensor = self.top(torch.cat(vectors, dim=-1))
+        return scores
+
+
 def build() -> tuple[TwoTower, tuple[torch.Tensor, torch.Tensor]]:
     """Width 256, 4 blocks a tower; 256 rows of 16 features."""
     torch.manual_seed(0)
     return TwoTower(), (torch.randint(4096, (256, 16)), torch.randint(4096, (256, 16)))
+
+
+def build_four() -> tuple[ManyTower, tuple[torch.Tensor, ...]]:
+    """Four towers of width 256; 16,384 rows of 16 features, a batch as recommenders are trained with."""
+    torch.manual_seed(0)
+    return ManyTower(4), tuple(torch.randint(4096, (16_384, 16)) for _ in range(4))
 
 
 if __name__ == "__main__":

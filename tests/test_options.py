@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.placement.plans import plan_of
 from torchplace.errors import OptionError, TorchplaceError
 from torchplace.options import Options
 from torchplace.placement.report.units import bytes_text, duration_text, ratio_text
@@ -20,6 +23,22 @@ def test_a_near_name_is_suggested() -> None:
 def test_the_default_time_limit_is_the_callers() -> None:
     assert Options.of({"topology": "big-sur"}).request(3.0).time_limit == 3.0
     assert Options.of({"topology": "big-sur", "time_limit": 7}).request(3.0).time_limit == 7
+
+
+def test_an_optimizer_is_a_kind_a_class_or_an_instance(tmp_path: Path) -> None:
+    instance = torch.optim.SGD([torch.ones(1)])
+    for given in ("AdamW", torch.optim.Adam, instance, None):
+        assert Options.of({"topology": "big-sur", "optimizer": given}).request(1.0).optimizer is given
+    with pytest.raises(OptionError, match="optimizer is 'adamm'; did you mean 'adam'"):
+        Options.of({"optimizer": "adamm"})
+
+
+@pytest.mark.parametrize(
+    ("of_plan", "given", "taken"), [("adam", None, "adam"), ("adam", "sgd", "sgd"), ("Lion", None, None)]
+)
+def test_a_plan_s_optimizer_counts_where_none_is_given(of_plan: str, given: str | None, taken: str | None) -> None:
+    plan = dataclasses.replace(plan_of(), optimizer=of_plan)
+    assert Options.of({"plan": plan, "optimizer": given}).request(1.0, plan).optimizer == taken
 
 
 def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:

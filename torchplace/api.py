@@ -7,6 +7,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,12 +19,14 @@ from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
 from torchplace.errors import InfeasibleError, OptionError
 from torchplace.options import Options
-from torchplace.placement.plan import Plan
+from torchplace.placement.plan import Example, Plan, validate_with
 from torchplace.placement.planning import Request, make_plan
 from torchplace.placement.report.tables import Row, compare_table, render
 from torchplace.placement.solvers.registry import solver_names
+from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.session import Session
+from torchplace.runtime.trial import try_plan
 
 FIRST_CALL_SECONDS, PLAN_SECONDS = 1.0, 10.0
 
@@ -65,6 +68,8 @@ def compile(model: Any = None, **options: Any) -> Any:
 
 def _session(options: Options) -> Session:
     plan = options.loaded_plan()
+    if plan is not None:
+        plan = dataclasses.replace(plan, example=None)  # a session must not keep alive the model that keeps it
     return Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
 
 
@@ -144,19 +149,27 @@ def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
     request = checked.request(PLAN_SECONDS)
     found = _capture(model, args, kwargs, checked)
     ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
-    return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]))
+    example = Example(model, args, dict(kwargs or {}), {"dynamic": checked.dynamic, "fullgraph": checked.fullgraph})
+    return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]), example=example)
 
 
 def _capture(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options) -> list[Captured]:
-    arguments = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     return capture_dry(
         model,
-        arguments,
+        (args,) if isinstance(args, torch.Tensor) else tuple(args),
         dict(kwargs or {}),
         training=options.training,
         fullgraph=options.fullgraph,
         dynamic=options.dynamic,
     )
+
+
+def _compiled(model: Any, options: Mapping[str, Any]) -> tuple[Any, Session]:
+    compiled = compile(model, **options)
+    return compiled, session_of(compiled)
+
+
+validate_with(functools.partial(try_plan, _compiled))
 
 
 def plans(model: Any) -> list[Plan]:
@@ -196,49 +209,68 @@ def compare(
     kwargs: Mapping[str, Any] | None = None,
     *,
     solvers: str | Sequence[str] = "all",
+    topologies: str | Sequence[Topology | str | Path] | None = None,
     on_row: Callable[[Row], None] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Plan a call with several solvers and print them side by side; the model is captured once.
+    """Plan a call with several solvers, for several topologies, and print them side by side; it is captured once.
 
     Args:
         model: as for `plan`.
         args: positional arguments of the call.
         kwargs: keyword arguments.
         solvers: names, or "all".
+        topologies: as the option `topology` has one, instead of that; or names with commas between.
         on_row: is called with each row as it comes; then nothing is printed.
         **options: see `Options`.
 
     Returns:
-        One row for each solver.
+        One row for each topology and solver.
 
     Raises:
-        OptionError: there is no such solver.
+        OptionError: there is no such solver, or both `topology` and `topologies` were given.
+        TopologyError: there is no such topology.
     """
     names = list(solver_names()) if solvers == "all" else _named(solvers)
     checked = [Options.of({**options, "solver": name}) for name in names]
-    request = checked[0].request(PLAN_SECONDS)
+    requests = _requests(checked[0], topologies)
     captured = max(_capture(model, args, kwargs, checked[0]), key=lambda c: len(c.graph.ops))
-    request = priced(request, captured)
     rows = []
-    for name in names:
-        rows.append(_row(captured, dataclasses.replace(request, solver=name)))
-        if on_row is not None:
-            on_row(rows[-1])
-    result = Comparison(rows, f"{captured.graph.name} ({len(captured.graph.ops)} ops) on {request.topology.name}")
+    for topology, request in requests.items():
+        known = priced(request, captured)
+        for name in names:
+            rows.append(_row(captured, dataclasses.replace(known, solver=name), topology))
+            if on_row is not None:
+                on_row(rows[-1])
+    where = f" on {rows[0].topology}" if len(requests) == 1 else ""
+    result = Comparison(rows, f"{captured.graph.name} ({len(captured.graph.ops)} ops){where}")
     if on_row is None:
         print(result)
     return result
 
 
-def _named(solvers: str | Sequence[str]) -> list[str]:
-    return [s.strip() for s in solvers.split(",")] if isinstance(solvers, str) else list(solvers)
+def _named(given: str | Sequence[Any]) -> list[Any]:
+    return [s.strip() for s in given.split(",")] if isinstance(given, str) else list(given)
 
 
-def _row(captured: Captured, request: Request) -> Row:
+def _requests(options: Options, topologies: str | Sequence[Topology | str | Path] | None) -> dict[str, Request]:
+    """What is asked for each topology, by the name that it was asked for by."""
+    if topologies is None:
+        request = options.request(PLAN_SECONDS)
+        return {request.topology.name: request}
+    if options.topology is not None:
+        raise OptionError(f"topology={options.topology!r} and topologies={topologies!r} were both given; give one")
+    found = _named(topologies)
+    if not found:
+        raise OptionError("topologies is empty; expected one or more")
+    requests = [(t, dataclasses.replace(options, topology=t).request(PLAN_SECONDS)) for t in found]
+    return {r.topology.name if isinstance(t, Topology) else str(t): r for t, r in requests}
+
+
+def _row(captured: Captured, request: Request, topology: str) -> Row:
     begun = perf_counter()
     try:
         found, reason = make_plan(captured, request), ""
     except InfeasibleError as error:
         found, reason = None, str(error)
-    return Row(request.solver, found, perf_counter() - begun, reason)
+    return Row(request.solver, found, perf_counter() - begun, reason, topology)

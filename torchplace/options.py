@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torchplace.errors import OptionError
+from torchplace.placement.optimizer import KINDS, check_optimizer
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request
 from torchplace.placement.solvers.registry import get_solver
+from torchplace.placement.topology.local import pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibrate import calibrated_figures
 from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
 _LATER: frozenset[str] = frozenset(
-    {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "optimizer", "codegen"}
+    {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "codegen"}
 )
 _OBJECTIVES = ("latency",)
 
@@ -34,6 +37,8 @@ class Options:
         cost: source of compute costs: `auto`, `roofline`, `measured` or `fitted` (`runtime.pricing.priced`).
         training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
         pins: op or module pattern -> device.
+        optimizer: whose state counts in the memory of training: a kind (`adamw`, `sgd`, `momentum`... see
+            `placement.optimizer.KINDS`), a `torch.optim` class, or an instance.
         dynamic: dynamic shapes, as `torch.compile` takes it.
         fullgraph: a graph break is an error.
         plan: a plan to run, or its file, instead of searching one.
@@ -48,6 +53,7 @@ class Options:
     cost: str = "auto"
     training: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
+    optimizer: Any = None
     dynamic: bool | None = None
     fullgraph: bool = False
     plan: Plan | str | Path | None = None
@@ -78,6 +84,7 @@ class Options:
         _one_of("objective", self.objective, _OBJECTIVES)
         _one_of("cost", self.cost, COSTS)
         get_solver(self.solver)
+        check_optimizer(self.optimizer)
         if self.time_limit is not None and not self.time_limit > 0:
             raise OptionError(f"time_limit is {self.time_limit!r}; expected seconds above 0, or None")
         if not isinstance(self.pins, Mapping):
@@ -112,6 +119,7 @@ class Options:
             time_limit=self.time_limit or default_limit,
             seed=self.seed,
             source=self.cost,
+            optimizer=self.optimizer or _known_kind(plan),
         )
 
 
@@ -124,13 +132,18 @@ def resolve_topology(topology: Topology | str | Path | None, calibrate: bool = F
             this machine's as it was before, the same with the measured figures is given.
     """
     if topology is None or (isinstance(topology, str) and topology.split(":")[0] == "local"):
-        cpu_figures()
+        cpu_figures(pair_threads())
     found = Topology.resolve(topology)
-    threads = found.devices[0].threads
-    if not calibrate or found != Topology.local(len(found.devices), threads):
+    here = functools.partial(Topology.local, len(found.devices), found.devices[0].threads)
+    if not calibrate or found != here():
         return found
-    calibrated_figures(threads)
-    return Topology.local(len(found.devices), threads)
+    calibrated_figures()
+    return here()
+
+
+def _known_kind(plan: Plan | None) -> str | None:
+    """The kind of optimizer that a plan was made for; None where only its class is known."""
+    return plan.optimizer if plan is not None and plan.optimizer in KINDS else None
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -35,6 +35,19 @@ def test_results_of_an_op_that_makes_several() -> None:
     assert "getitem" not in str(graph)
 
 
+def test_a_result_that_nobody_wants_is_no_tensor() -> None:
+    function = torch.ops.aten.native_batch_norm_backward.default
+
+    def backward(mask: list[bool]) -> list[str]:
+        module = traced(lambda g: function(g, g, *[g[0]] * 5, True, 1e-5, mask)[2], torch.ones(2, 3))
+        graph = read(module, "g")
+        [op] = [op for op in graph.ops if op.target == "aten.native_batch_norm_backward.default"]
+        return [str(v.type) for v in op.outputs]
+
+    assert backward([False, True, True]) == ["object", "float32[3]", "float32[3]"]
+    assert backward([True, False, True]) == ["float32[2, 3]", "object", "float32[3]"]
+
+
 def test_views_know_what_they_view() -> None:
     graph = read(traced(lambda x: x.t().view(-1) + x.t().contiguous().view(-1), torch.ones(2, 1)), "x")
     bases = {v.name: v.base for op in graph.ops for v in op.outputs}

@@ -153,10 +153,10 @@ def test_a_chain_cut_in_two_has_one_run_on_each_device() -> None:
         [
             'program "toy" on gpu:0, gpu:1',
             *(f"value %{n}: 16 bytes" for n in ("x", "w0", "w1", "w2", "w3", "v1", "v3")),
-            "input %x on gpu:0",
+            "input %x on gpu:0 lent",
             *(f"input %w{i} on gpu:{i // 2} resident" for i in range(4)),
             "segment s0 on gpu:0 peak 32: v0 v1",
-            "segment s1 on gpu:1 peak 32: v2 v3",
+            "segment s1 on gpu:1 peak 16: v2 v3",  # %v1 goes meanwhile
             "output %v3 on gpu:1",
             "gpu:0:",
             "  run s0 (%x, %w0, %w1) -> %v1",
@@ -221,7 +221,7 @@ def test_where_inputs_start() -> None:
         "x": "gpu:1", "w0": "gpu:1", "w1": "gpu:1", "unused": "gpu:0",
     }  # fmt: skip
     program = lower(graph, placement, AB, {"w1": "gpu:1"})
-    assert program.inputs["x"] == Entry("gpu:1")
+    assert program.inputs["x"] == Entry("gpu:1", lent=True)
     assert program.inputs["w1"] == Entry("gpu:1", resident=True)
     assert Recv("w1", "gpu:1") in program.instructions["gpu:0"]
 

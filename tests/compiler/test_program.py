@@ -14,8 +14,12 @@ TEXT = """
 program "toy" on gpu:0, gpu:1
 value %x: 16 bytes
 value %v0: 16 bytes of %x
-input %x on gpu:0
+value %p: 16 bytes in 64
+value %q: 16 bytes in 4 of %p
+input %x on gpu:0 lent
 input %w on gpu:1 resident
+background 12 bytes of optimizer on gpu:1
+background 3 bytes of caller on gpu:1
 segment s0 on gpu:0 peak 16: v0
 output %v1 on gpu:1
 output none
@@ -29,8 +33,10 @@ gpu:1:
 def test_a_program_and_its_text() -> None:
     program = Program.parse(TEXT)
     assert (program.name, program.devices) == ("toy", ("gpu:0", "gpu:1"))
-    assert program.values == {"x": Slot(16), "v0": Slot(16, "x")}
-    assert program.inputs == {"x": Entry("gpu:0"), "w": Entry("gpu:1", True)}
+    assert program.values == {"x": Slot(16), "v0": Slot(16, "x"), "p": Slot(16, None, 64), "q": Slot(16, "p", 4)}
+    assert [slot.memory for slot in program.values.values()] == [16, 16, 64, 4]
+    assert program.inputs == {"x": Entry("gpu:0", lent=True), "w": Entry("gpu:1", True)}
+    assert program.background == {"gpu:1": {"optimizer": 12, "caller": 3}}
     assert program.segments == {"s0": Segment("s0", "gpu:0", ("v0",), 16)}
     assert program.outputs == (Exit("v1", "gpu:1"), Exit(None))
     assert program.instructions == {"gpu:0": [Run("s0", ("x",), ("v0",)), Send("v0", "gpu:1")], "gpu:1": []}
@@ -55,10 +61,13 @@ def test_a_program_of_several_microbatches_round_trips() -> None:
 
 
 BAD_LINES = {
-    "nonsense": "expected a value, input, segment, output, device or (indented) instruction",
+    "nonsense": "expected a value, input, background, segment, output, device or (indented) instruction",
     "value %x: many bytes": "expected a value",
     "value x: 16 bytes": "expected a value",
     "input %x": "expected a value",
+    "input %x on gpu:0 lent resident": "expected a value",
+    "background many bytes of w on gpu:0": "expected a value",
+    "background 1 bytes of w on gpu:0\nbackground 2 bytes of w on gpu:0": "background 'w' is listed twice",
     "segment s0 on gpu:0: v0": "expected a value",
     "output %x": "expected a value",
     "gpu:0:\n  send %x": "cannot read the instruction 'send %x'",

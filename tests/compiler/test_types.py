@@ -58,6 +58,17 @@ def test_bytes_are_counted_at_the_hints() -> None:
     assert hint_of(Symbol("s0", 5)) == hint_of(5) == 5
 
 
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(1, 4), st.booleans())
+def test_a_storage_holds_all_elements_and_no_more(rows: int, columns: int, step: int, repeated: bool) -> None:
+    view = torch.empty(8, 16)[:rows, : columns * step : step]
+    view = view[:1].expand(3, -1) if repeated and rows else view
+    there = torch.empty_strided(view.shape, view.stride())
+    kind = TensorType("float32", tuple(view.shape), view.stride())
+    assert kind.storage_bytes == there.untyped_storage().nbytes()
+    assert TensorType("float32", (3, Symbol("s0", 5))).storage_bytes == 60
+    assert ScalarType("int").storage_bytes == 0
+
+
 @given(TENSORS | SCALARS, st.integers(0, 9))
 def test_the_structure_does_not_depend_on_hints(kind: TensorType | ScalarType, hint: int) -> None:
     assert at_hint(kind, hint).structure == kind.structure

@@ -27,6 +27,7 @@ class Moving:
     left: Fraction
     then: Callable[[], None]
     links: Counter[Link] = field(default_factory=Counter)
+    limit: Fraction | None = None
     device: str = ""
     demand: Fraction = Fraction(0)
 
@@ -74,12 +75,13 @@ class World:
                 speeds[m] = 1 / (room * Fraction(group.slowdown[min(len(running), len(group.slowdown)) - 1]))
         return speeds
 
-    def flow(self, links: tuple[Link, ...], nbytes: Fraction, then: Callable[[], None]) -> None:
-        """Bytes that start now; `then` is called when the last has left."""
-        if nbytes and links:
-            self.moving.append(Moving(nbytes, then, Counter(links)))
+    def flow(self, links: tuple[Link, ...], nbytes: Fraction, then: Callable[[Fraction], None]) -> None:
+        """Bytes that start now; when the last has left, `then` is told what is left of the latency."""
+        latency, work, limit = seen(links, nbytes)
+        if work and links:
+            self.moving.append(Moving(work, lambda: then(latency), Counter(links), limit))
         else:
-            self.after(0, then)
+            self.after(0, lambda: then(latency))
 
     def send(self, pair: tuple[str, str], nbytes: int, arrived: Callable[[Fraction], None]) -> None:
         """Bytes that start when all that was sent to the same device before has left; `arrived` is told when."""
@@ -89,8 +91,8 @@ class World:
         def start() -> None:
             begun = self.now
 
-            def left() -> None:
-                self.after(sum(Fraction(k.latency) for k in links), lambda: arrived(begun))
+            def left(latency: Fraction) -> None:
+                self.after(latency, lambda: arrived(begun))
                 queue.popleft()
                 if queue:
                     queue[0]()
@@ -115,8 +117,7 @@ class World:
 
         for i, source in enumerate(ring):
             links = self.topology.route(source, ring[(i + 1) % len(ring)]).links
-            latency = sum(Fraction(k.latency) for k in links)
-            self.flow(links, Fraction(nbytes, len(ring)), lambda latency=latency: self.after(latency, arrived))
+            self.flow(links, Fraction(nbytes, len(ring)), lambda latency: self.after(latency, arrived))
 
 
 def level(flows: list[Moving]) -> dict[Moving, Fraction]:
@@ -128,12 +129,46 @@ def level(flows: list[Moving]) -> dict[Moving, Fraction]:
         for link in {link for flow in rising for link in flow.links}:
             used = sum(rates[flow] * flow.links[link] for flow in flows)
             slack[link] = (Fraction(link.bandwidth) - used) / sum(flow.links[link] for flow in rising)
-        rise = min(slack.values())
+        below = [flow.limit - rates[flow] for flow in rising if flow.limit is not None]
+        rise = min([*slack.values(), *below])
         for flow in rising:
             rates[flow] += rise
         full = {link for link, room in slack.items() if room == rise}
-        rising = [flow for flow in rising if not full & set(flow.links)]
+        rising = [flow for flow in rising if not full & set(flow.links) and rates[flow] != flow.limit]
     return rates
+
+
+def seen(links: tuple[Link, ...], nbytes: Fraction) -> tuple[Fraction, Fraction, Fraction | None]:
+    """Latency, bytes as the links see them, and the limit of the rate, of a transfer over links with pieces."""
+    crossed = Counter(links)
+    if not any(link.pieces for link in links):
+        return sum((Fraction(k.latency) for k in links), Fraction(0)), nbytes, None
+
+    def line(size: Fraction, before: bool) -> tuple[Fraction, Fraction]:
+        """Latency and bandwidth in force at a size, or just before it."""
+        latency, bandwidths = Fraction(0), []
+        for link, times in crossed.items():
+            found = (link.latency, link.bandwidth)
+            for piece in link.pieces:
+                if piece.nbytes < size or (piece.nbytes == size and not before):
+                    found = (piece.latency, piece.bandwidth)
+            latency += times * Fraction(found[0])
+            bandwidths.append(Fraction(found[1]) / times)
+        return latency, min(bandwidths)
+
+    steps = {Fraction(piece.nbytes) for link in links for piece in link.pieces if 0 < piece.nbytes <= nbytes}
+    before = [latency + size / bandwidth for size in steps for latency, bandwidth in [line(size, before=True)]]
+    latency, bandwidth = line(nbytes, before=False)
+    seconds = max([latency + nbytes / bandwidth, *before])
+    latency = seconds - nbytes / bandwidth
+    if seconds <= 0:
+        return Fraction(0), Fraction(0), None
+    if latency < 0:
+        latency, bandwidth = Fraction(0), nbytes / seconds
+    capacity = min(Fraction(link.bandwidth) / times for link, times in crossed.items())
+    if bandwidth < capacity:
+        return latency, nbytes, bandwidth
+    return latency, nbytes * capacity / bandwidth, None
 
 
 def run_exactly(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.placement.test_flows import Clock
 from torchplace.placement.corunning import CoRunning, Load
@@ -67,3 +69,15 @@ def test_work_is_conserved_whenever_they_meet() -> None:
     for starts in ((0.0, 0.5, 0.75), (0.0, 0.0, 1.0), (0.0, 1.0, 1.0)):
         loads = [(start, Load(1.0 + n)) for n, start in enumerate(starts)]
         assert max(ends(group, *loads)) == pytest.approx(6.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2), st.floats(1e-9, 3), st.floats(0, 4), st.floats(0, 1)), min_size=1, max_size=8)
+)
+@example([(0.0, 0.1, 1.0, 1.0), (0.0, 0.1 + 1e-16, 1.0, 1.0)])
+def test_all_that_begins_ends_and_none_is_faster_than_alone(given_loads: list[tuple[float, ...]]) -> None:
+    """A load may end by rounding at the very time at which another has ended: none may be forgotten."""
+    group = CoRun("cores", tuple(f"d{i}" for i in range(8)), 2.0, (1.0, 1.1), 3.0)
+    loads = [(start, Load(*load)) for start, *load in given_loads]
+    for (start, load), end in zip(loads, ends(group, *loads), strict=True):
+        assert end >= start + load.seconds * (1 - 1e-9)

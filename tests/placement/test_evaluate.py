@@ -6,14 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.compiler.graphs import Builder, chain, placements
+from tests.compiler.graphs import Builder, chain, graphs, placements
+from tests.compiler.memory_oracle import most_alive_in_a_step
 from tests.placement.graphs import Table, machine
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dry import capture_dry
-from torchplace.compiler.graph import Graph, Value
+from torchplace.compiler.graph import Graph, Op, Output, Value
 from torchplace.compiler.instructions import Send
 from torchplace.compiler.verify import verify
 from torchplace.placement.evaluate import Evaluator, complete
+from torchplace.placement.topology import Device
 
 MACHINE = machine([1 << 20] * 3, bandwidth=1e3)
 
@@ -77,7 +79,58 @@ def test_state_takes_memory_in_a_part_that_does_not_use_it() -> None:
     whole = Graph("whole", [x, w], [*one.graph.ops, *two.graph.ops])
     evaluator = Evaluator(Captured(whole, (one.graph, two.graph), {}), MACHINE, Table(), {})
     timeline = evaluator.simulate(evaluator.programs({"y": "d0", "gw": "d0"}))
-    assert timeline.peak_memory["d0"] == 400 + 4 + 400, "the parameter, the tangent and the gradient"
+    assert timeline.peak_memory["d0"] == 400 + 4 + 400 + 8, "the parameter, the tangent, the gradient; the caller's"
+
+
+def workspace(op: Op, device: Device) -> int:
+    """Some bytes for some ops."""
+    return 5 * (len(op.name) % 3)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Captured:
+    """A random forward graph that saves some of its values, views and inputs, and a backward that takes them."""
+    forward = draw(graphs(max_ops=8))
+    forward.outputs = [o for o in forward.outputs if o.kind == "output"]
+    made = [*forward.inputs, *(v for op in forward.ops for v in op.outputs)]
+    saved = draw(st.lists(st.sampled_from(made), unique_by=lambda v: v.name))
+    forward.outputs += [Output(v, "saved") for v in saved]
+    b = Builder(Graph("backward"))
+    b.graph.inputs = [Value(v.name, v.type, kind=v.kind or "saved", path=v.path) for v in saved]
+    values = [*b.graph.inputs, b.add("tangent", "tangent", 4)]
+    for i in range(draw(st.integers(0, 6))):
+        source = draw(st.sampled_from(values))
+        shape = (draw(st.integers(1, 64)),)
+        made = [b.view(source, f"late{i}")] if draw(st.booleans()) else [b.add_op(source, shape=shape, name=f"late{i}")]
+        values += made
+    for parameter in [v for v in forward.inputs if v.kind == "parameter"]:
+        if draw(st.booleans()):
+            b.gradient(parameter, draw(st.sampled_from(values)))
+    whole = Graph("whole", [*forward.inputs, values[len(saved)]], [*forward.ops, *b.graph.ops])
+    return Captured(whole, (forward, b.graph), {})
+
+
+@given(steps(), st.data())
+def test_the_memory_of_a_step_is_that_of_python_references(captured: Captured, data: st.DataObject) -> None:
+    placement = data.draw(placements(captured.graph, MACHINE.device_names))
+    evaluator = Evaluator(captured, MACHINE, Table(), {}, workspace)
+    programs = evaluator.programs(placement)
+    peaks = evaluator.simulate(programs).peak_memory
+    for device in MACHINE.device_names:
+        expected = most_alive_in_a_step(programs, captured.parts, device, lambda op: workspace(op, MACHINE.devices[0]))
+        assert peaks[device] == expected
+    assert {d: sum(parts.values()) for d, parts in evaluator.memory(programs).items()} == peaks
+
+
+def test_the_state_of_an_optimizer_is_with_its_parameter_all_the_time() -> None:
+    graph = chain(2)
+    captured = Captured(graph, (graph,), {})
+    plain = Evaluator(captured, MACHINE, Table(), {})
+    laden = Evaluator(captured, MACHINE, Table(), {}, optimizer={"w1": 1000, "gone": 7})
+    placement = {"v0": "d0", "v1": "d1"}
+    light, heavy = (e.simulate(e.programs(placement)).peak_memory for e in (plain, laden))
+    assert heavy == light | {"d1": light["d1"] + 1000}
+    assert laden.memory(laden.programs(placement))["d1"]["optimizer"] == 1000
 
 
 def test_owners_are_where_state_is_used_first_unless_it_is_somewhere_already() -> None:

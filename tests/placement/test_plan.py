@@ -37,7 +37,10 @@ def test_predicted_figures_are_those_of_the_timeline() -> None:
     assert p.busy == {"d0": 6.0, "d1": 1.0, "d2": 1.0}
     assert sum(p.bytes_in.values()) == sum(p.bytes_out.values()) > 0
     assert sum(p.link_bytes.values()) == 2 * sum(p.bytes_in.values()), "every transfer crosses two links"
-    assert Predicted.of(Timeline(), (), ["d0"]) == Predicted(0.0, {}, {"d0": 0}, {"d0": 0}, {"d0": 0}, {})
+    assert {d: sum(parts.values()) for d, parts in p.memory.items()} == p.peak_memory
+    assert p.memory["d2"] == {"parameters": 8, "temporaries": 16, "gradients": 8, "caller": 8}, "layer1 comes as a copy"
+    empty = Predicted.of(Timeline(), (), ["d0"], {})
+    assert empty == Predicted(0.0, {}, {}, {"d0": 0}, {"d0": 0}, {"d0": 0}, {})
 
 
 def test_the_gap_where_the_bound_is_zero() -> None:

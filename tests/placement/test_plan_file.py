@@ -123,6 +123,15 @@ CORRUPTIONS: dict[str, tuple[Callable[[str], str], str]] = {
     "text for a number": (sealed(put("lower_bound", value="fast")), "field 'lower_bound'"),
     "a negative time": (sealed(put("solve_time", value=-1.0)), "field 'solve_time'"),
     "a number for a device": (sealed(put("placement", "layer1", value=1)), "field 'placement.layer1'"),
+    "memory that does not add up": (
+        sealed(put("predicted", "memory", "d0", "temporaries", value=7)),
+        "its memory of device 'd0', {",
+    ),
+    "negative memory": (
+        sealed(lambda d: d["predicted"]["memory"]["d1"].update(parameters=-16, temporaries=48 + 32)),
+        "its memory of device 'd1', {",
+    ),
+    "memory nowhere": (sealed(put("predicted", "memory", "d9", value={})), "its memory of device 'd9', {},"),
     "a field too many": (sealed(put("colour", value="red")), "field 'colour'"),
     "a field too few": (sealed(lambda d: d.pop("placement")), "field 'placement'"),
     "wrong inside": (sealed(put("predicted", "busy", value=[])), "field 'predicted.busy'"),

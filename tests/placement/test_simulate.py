@@ -293,20 +293,37 @@ def hosted(topology: Topology, **seconds: float) -> Topology:
 
 
 def test_the_host_takes_time_for_each_instruction_that_does_something() -> None:
-    """A run is longer by it; a transfer begins later, and its device waits as long. Receives and frees take none."""
+    """A run is longer; a transfer begins later, and its device waits as long, longer still if it wakes its receiver."""
     graph, cost = ops(f=3.0, g=5.0, h=1.0)
     steps = {
         "a": ["run f (%x) -> %y", "send %y to b", "free %x", "run h () -> %u"],
         "b": ["recv %y from a", "run g (%y) -> %z", "free %y"],
     }
     values = {"x": 4, "y": 8, "z": 1, "u": 1}
-    timeline = simulate(program("ab", values, {"x": "a"}, steps), graph, hosted(line("ab"), instruction=0.25), cost)
+    timeline = simulate(
+        program("ab", values, {"x": "a"}, steps),
+        graph,
+        hosted(line("ab"), instruction=0.25, send=0.5, wake=0.125, receive=9.0),
+        cost,
+    )
     assert times(timeline) == [
         ("a", "run f (%x) -> %y", 0.0, 3.25),
-        ("a", "send %y to b", 3.5, 12.0),
-        ("a", "run h () -> %u", 3.5, 4.75),
-        ("b", "run g (%y) -> %z", 12.0, 17.25),
+        ("a", "send %y to b", 3.875, 12.375),
+        ("a", "run h () -> %u", 3.875, 5.125),
+        ("b", "run g (%y) -> %z", 12.375, 17.625),
     ]
+
+
+def test_a_value_that_has_come_is_taken_up() -> None:
+    """It came while g ran, at 2 + 8.5 seconds; who waits instead wakes up with the transfer's latency."""
+    graph, cost = ops(f=2.0, g=20.0, h=1.0)
+    steps = {
+        "a": ["run f () -> %y", "send %y to b"],
+        "b": ["recv %y from a", "run g () -> %z", "run h (%y) -> %u"],
+    }
+    values = {"y": 8, "z": 1, "u": 1}
+    timeline = simulate(program("ab", values, {}, steps), graph, hosted(line("ab"), receive=0.5), cost)
+    assert times(timeline)[-1] == ("b", "run h (%y) -> %u", 20.0, 21.5)
 
 
 def test_the_host_takes_time_around_a_program() -> None:

@@ -20,7 +20,7 @@ from torchplace.compiler.lower import lower
 from torchplace.compiler.program import Program, Segment, Slot
 from torchplace.compiler.verify import verify
 from torchplace.placement.simulate import simulate
-from torchplace.placement.topology import CoRun, Device, Link, Switch, Topology
+from torchplace.placement.topology import CoRun, Device, Link, Piece, Switch, Topology
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,31 @@ class Asking(Table):
 
 
 @st.composite
+def pieces(draw: st.DrawFn) -> tuple[Piece, ...]:
+    """Faster and slower than the link, earlier and later than it; times may even fall with the size."""
+    starts = sorted(draw(st.sets(st.sampled_from([0, 1, 5, 12, 20, 60]), max_size=3)))
+    found = []
+    for start in starts:
+        bandwidth = float(draw(st.sampled_from([1, 2, 5, 128])))
+        latency = draw(st.sampled_from([0.0, 0.5, 3.0, -1.0, -8.0]))
+        found.append(Piece(start, max(latency, -start / bandwidth), bandwidth))
+    return tuple(found)
+
+
+@st.composite
 def networks(draw: st.DrawFn, coruns: bool = True) -> Topology:
     """Four devices at the leaves of a tree of switches; every direction of every link as fast as it likes."""
     switches = [Switch(f"s{i}", "switch") for i in range(draw(st.integers(1, 4)))]
     ends = [(f"s{i}", f"s{draw(st.integers(0, i - 1))}") for i in range(1, len(switches))]
     ends += [(d, draw(st.sampled_from(switches)).name) for d in DEVICES]
     links = [
-        Link(*way, "wire", float(draw(st.sampled_from([1, 2, 3, 8, 64]))), draw(st.sampled_from([0.0, 0.25, 2.0])))
+        Link(
+            *way,
+            "wire",
+            float(draw(st.sampled_from([1, 2, 3, 8, 64]))),
+            draw(st.sampled_from([0.0, 0.25, 2.0])),
+            draw(st.just(()) | pieces()),
+        )
         for pair in ends
         for way in (pair, pair[::-1])
     ]

@@ -26,6 +26,7 @@ from torchplace.placement.solvers.registry import solver_names
 ALL = bool(os.environ.get("TORCHPLACE_TEST_ALL"))
 DEVICES = (1, 2, 3, 4)
 SEARCHED = [name for name in solver_names() if name != "random"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 GRADIENTS_IN_EVAL = ("unet",) if not ALL else tuple(entry.name for entry in ZOO)
 """Models with batch norm have another backward in eval mode; the others only another guard."""
 ROUNDING = 1e-5

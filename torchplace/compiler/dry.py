@@ -49,6 +49,7 @@ def capture_dry(
     def keep(captured: Captured) -> Sequence[dynamo.Runner]:
         known = {n: stands.get(id(t), (t, t))[1] for n, t in captured.examples.items()}
         captured.examples = {n: t for n, t in known.items() if not _is_meta(t)}
+        captured.state = {n: known.get(n, t) for n, t in captured.state.items()}
         found.append(captured)
         return [_never_run] * len(captured.parts)
 

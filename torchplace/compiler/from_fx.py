@@ -14,7 +14,7 @@ from torch import fx
 
 from torchplace.compiler.flops import count_flops
 from torchplace.compiler.graph import HERE, Callee, Graph, InputKind, Op, Output, Subgraph, Value
-from torchplace.compiler.targets import aliased_argument, is_random, target_name, written_arguments
+from torchplace.compiler.targets import aliased_argument, is_random, output_mask, target_name, written_arguments
 from torchplace.compiler.types import ScalarType, Symbol, TensorType, Type, contiguous_strides
 from torchplace.errors import GraphError
 
@@ -98,7 +98,10 @@ class FxReader:
         index = aliased_argument(op.target)
         base = _base(op, index)
         if isinstance(made, (tuple, list)):
-            op.outputs = tuple(Value(f"{op.name}#{i}", type_of(m), op, base=base) for i, m in enumerate(made))
+            types = [
+                type_of(m) if w else ScalarType("object") for m, w in zip(made, _wanted(op, len(made)), strict=True)
+            ]
+            op.outputs = tuple(Value(f"{op.name}#{i}", t, op, base=base) for i, t in enumerate(types))
             self.values[node] = op.outputs
         elif op.mutates and not node.users:
             self.values[node] = None
@@ -199,6 +202,13 @@ def _draws(op: Op, node: fx.Node) -> bool:
 
 def _written(op: Op) -> tuple[int, ...]:
     return tuple(i for i in written_arguments(op.target) if i < len(op.args))
+
+
+def _wanted(op: Op, count: int) -> list[bool]:
+    """Which of an op's results are tensors in any case: traced, those that nobody wants are so at times."""
+    index = output_mask(op.target)
+    mask = op.args[index] if index is not None and index < len(op.args) else None
+    return [bool(w) for w in mask] if isinstance(mask, (list, tuple)) and len(mask) == count else [True] * count
 
 
 def _base(op: Op, index: int | None) -> str | None:

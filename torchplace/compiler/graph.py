@@ -72,6 +72,11 @@ class Value:
         """Bytes that a transfer of it moves, at the hints."""
         return self.type.nbytes
 
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes of memory that it takes where it has memory of its own, at the hints."""
+        return self.type.storage_bytes
+
     def __repr__(self) -> str:
         return f"%{self.name}"
 

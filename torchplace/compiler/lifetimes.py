@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from torchplace.compiler.graph import Op
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.program import Program
+from torchplace.compiler.program import Entry, Program
 
 Instance = tuple[str, int]
 """A value of a micro-batch."""
@@ -40,6 +39,15 @@ def makes(instruction: Instruction) -> tuple[Instance, ...]:
             return ()
 
 
+def active_devices(program: Program) -> tuple[str, ...]:
+    """The devices that compute something: the others hold, send or receive at most."""
+    return tuple(
+        device
+        for device, instructions in program.instructions.items()
+        if any(isinstance(i, (Run, Update, Accumulate)) for i in instructions)
+    )
+
+
 def kept(program: Program, device: str) -> set[Instance]:
     """What a device still holds when the program ends: state that lives there, and outputs that end there."""
     state = {(n, 0) for n, e in program.inputs.items() if e.resident and e.device == device}
@@ -64,45 +72,44 @@ def insert_frees(program: Program) -> None:
         ]
 
 
-def segment_peak(ops: Sequence[Op], given: set[str], roots: Mapping[str, str]) -> int:
-    """Bytes that ops need at most while they run in order, beyond what was there before.
-
-    Args:
-        ops: of one segment.
-        given: names of the values that outlive the segment.
-        roots: value name -> the value whose memory it uses.
-    """
-    own = {v.name: v.nbytes for op in ops for v in op.outputs if roots[v.name] == v.name}
-    last: dict[str, int] = {}
-    for i, op in enumerate(ops):
-        for value in (*op.inputs, *op.outputs):
-            last[roots[value.name]] = i
-    for name in given:
-        last[roots[name]] = len(ops)
-    ending: dict[int, list[str]] = {}
-    for name, i in last.items():
-        ending.setdefault(i, []).append(name)
-    live = peak = 0
-    for i, op in enumerate(ops):
-        live += sum(own.get(v.name, 0) for v in op.outputs)
-        peak = max(peak, live)
-        live -= sum(own.get(name, 0) for name in ending.get(i, ()))
-    return peak
+def freed_behind(instructions: Sequence[Instruction], at: int) -> set[Instance]:
+    """What a row of frees behind the instruction at an index drops: a run may drop it after its last use."""
+    freed = set()
+    while at + 1 < len(instructions) and isinstance(free := instructions[at + 1], Free):
+        freed.add((free.value, free.microbatch))
+        at += 1
+    return freed
 
 
 class Ledger:
-    """Live bytes of one device while a program's instructions are walked, storages counted once."""
+    """Live bytes of one device while a program's instructions are walked, storages counted once.
+
+    What a segment needs inside is written on it (`Segment.peak`), what it drops before its end included; so a run and
+    the frees behind it count as one. `footprint.Footprint` looks inside.
+    """
 
     def __init__(self, program: Program, device: str) -> None:
-        """Start with the inputs that are on `device` at the start."""
+        """Start with the inputs that are on `device` at the start, and what stands there all the time."""
         self.program, self.device = program, device
-        self.live = self.peak = 0
+        self.live = sum(program.background.get(device, {}).values())
         self._storage: dict[Instance, Instance] = {}
         self._holders: dict[Instance, int] = {}
         for name, entry in program.inputs.items():
             if entry.device == device:
-                self._hold((name, 0), (name, 0))
-        self.peak = self.live
+                self._enter(name, entry)
+        self.highest = self.live
+
+    def _enter(self, name: str, entry: Entry) -> None:
+        slot = self.program.values.get(name)
+        root = (name if slot is None or slot.base is None else slot.base, 0)
+        self._hold((name, 0), root)
+        if entry.lent:
+            self._holders[root] += 1  # the caller, who never lets go
+
+    @property
+    def peak(self) -> int:
+        """Bytes that were live at most so far."""
+        return max(self.highest, self.live)
 
     def step(self, instruction: Instruction) -> int:
         """Account for one instruction; returns the bytes that were live at most during it."""
@@ -113,16 +120,21 @@ class Ledger:
             self._hold(instance, self._root(instance, instruction))
         if isinstance(instruction, Free):
             self._drop((instruction.value, instruction.microbatch))
-        high = max(high, self.live)
-        self.peak = max(self.peak, high)
+            return self.live
+        high = high if isinstance(instruction, Run) else max(high, self.live)
+        self.highest = max(self.highest, high)
         return high
 
     def _root(self, instance: Instance, instruction: Instruction) -> Instance:
         slot = self.program.values.get(instance[0])
         if slot is None or slot.base is None or not isinstance(instruction, Run):
             return instance
-        entry = self.program.inputs.get(slot.base)
-        return (slot.base, 0 if entry is not None and entry.resident else instance[1])
+        return self._storage.get((slot.base, instance[1]), self._of_state(slot.base, instance[1]))
+
+    def _of_state(self, name: str, microbatch: int) -> Instance:
+        """The instance of a name in a micro-batch: all of them use the same state."""
+        entry = self.program.inputs.get(name)
+        return (name, 0 if entry is not None and entry.resident else microbatch)
 
     def _hold(self, instance: Instance, root: Instance) -> None:
         if instance in self._storage:
@@ -140,7 +152,7 @@ class Ledger:
 
     def _bytes(self, root: Instance) -> int:
         slot = self.program.values.get(root[0])
-        return 0 if slot is None else slot.nbytes
+        return 0 if slot is None else slot.memory
 
 
 def peak_memory(program: Program) -> dict[str, int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
+from torchplace.compiler.carryover import NOTHING, Carryover
+from torchplace.compiler.footprint import Workspace, measure_segments, no_workspace
 from torchplace.compiler.graph import STATE, Graph, Op, Output, Value
 from torchplace.compiler.instructions import Free, Instruction, Recv, Run, Send, Update
-from torchplace.compiler.lifetimes import insert_frees, segment_peak
+from torchplace.compiler.lifetimes import insert_frees
 from torchplace.compiler.order import Delay, Duration, list_schedule, no_delay, unit_duration
 from torchplace.compiler.program import Entry, Exit, Program, Segment, Slot
 from torchplace.errors import ProgramError
@@ -22,6 +24,8 @@ def lower(
     owners: Mapping[str, str] | None = None,
     duration: Duration = unit_duration,
     delay: Delay = no_delay,
+    workspace: Workspace = no_workspace,
+    before: Carryover = NOTHING,
 ) -> Program:
     """Lower a graph for a placement.
 
@@ -37,6 +41,8 @@ def lower(
             gradient ends on its owner too.
         duration: seconds of an op on a device, for the order.
         delay: seconds of a transfer, for the order.
+        workspace: bytes that an op takes on a device and gives back, for the peaks of segments.
+        before: what the step's program before this one leaves.
 
     Returns:
         The program; `verify` finds no fault in it.
@@ -52,7 +58,9 @@ def lower(
     for name, device in (owners or {}).items():
         if device not in devices:
             raise _no_device(f"input {name!r} is owned by", device, devices)
-    return _Lowering(graph, placement, devices, dict(owners or {}), duration, delay).run()
+    program = _Lowering(graph, placement, devices, dict(owners or {}), duration, delay, before).run()
+    measure_segments(program, graph, workspace)
+    return program
 
 
 def _no_device(what: str, device: str | None, devices: tuple[str, ...]) -> ProgramError:
@@ -82,9 +90,10 @@ class _Lowering:
         owners: Mapping[str, str],
         duration: Duration,
         delay: Delay,
+        before: Carryover,
     ) -> None:
         self.graph, self.devices, self.duration, self.delay = graph, devices, duration, delay
-        self.owners = owners
+        self.owners, self.before = owners, before
         self.entry = entry_devices(graph, placement, owners, devices[0])
         # State is written where it lives, wherever a solver would have put the op that writes it.
         self.placement = {op.name: self._owner_of(op) or placement[op.name] for op in graph.ops}
@@ -109,13 +118,19 @@ class _Lowering:
         for device in self.devices:
             self._close(device)
         program = Program(self.graph.name, self.devices, segments=self.segments, instructions=self.lists)
-        program.inputs = {v.name: Entry(self.entry[v.name], v.kind in STATE) for v in self.graph.inputs}
+        program.inputs = {v.name: self._entry(v) for v in self.graph.inputs}
+        program.background = {device: {"caller": nbytes} for device, nbytes in self.before.caller.items() if nbytes}
         program.outputs = tuple(
             Exit(o.value.name, self._end(o)) if isinstance(o.value, Value) else Exit(None) for o in self.graph.outputs
         )
         self._describe_values(program)
         insert_frees(program)
         return program
+
+    def _entry(self, value: Value) -> Entry:
+        resident = value.kind in STATE
+        lent = not resident and (value.kind == "input" or value.name in self.before.lent)
+        return Entry(self.entry[value.name], resident, lent)
 
     def _end(self, output: Output) -> str:
         """Device on which an output ends: with its parameter if it is a gradient, else where it is made."""
@@ -184,8 +199,7 @@ class _Lowering:
         taken = dict.fromkeys(v.name for op in ops for v in op.inputs if v.name not in made)
         given = tuple(v.name for op in ops for v in op.outputs if self._leaves(v, ops))
         name = f"s{len(self.segments)}"
-        peak = segment_peak(list(ops), set(given), self.roots)
-        self.segments[name] = Segment(name, device, tuple(op.name for op in ops), peak)
+        self.segments[name] = Segment(name, device, tuple(op.name for op in ops))
         self.lists[device].append(Run(name, tuple(taken), given))
 
     def _leaves(self, value: Value, ops: Mapping[Op, None]) -> bool:
@@ -213,12 +227,16 @@ class _Lowering:
         values = self.graph.values
         named.update(dict.fromkeys(self.roots[name] for name in list(named)))
         for name in named:
-            root = self.roots[name]
-            program.values[name] = Slot(values[name].nbytes, root if root != name else None)
+            root, value = self.roots[name], values[name]
+            _, memory = self.before.memory.get(name, (name, value.storage_bytes))
+            span = memory if root == name else value.storage_bytes
+            program.values[name] = Slot(
+                value.nbytes, None if root == name else root, None if span == value.nbytes else span
+            )
 
     def _local_roots(self) -> dict[str, str]:
         """Value name -> value whose memory it uses on the device that makes it; what is sent arrives as a copy."""
-        roots = {v.name: v.name for v in self.graph.inputs}
+        roots = {v.name: self.before.memory.get(v.name, (v.name, 0))[0] for v in self.graph.inputs}
         for op in self.graph.ops:
             for value in op.outputs:
                 base = value.base

@@ -37,11 +37,20 @@ class Slot:
 
     Attributes:
         nbytes: bytes that a transfer moves.
-        base: the value whose memory it shares on the device that makes it; None if it has its own.
+        base: the value whose memory it shares on the device that makes it (of an input: that it starts on); None if
+            it has its own.
+        span: bytes of memory that it takes where it has its own; None if they are `nbytes`. They are more where its
+            strides leave gaps or an input is a part of something larger, and fewer where they repeat elements.
     """
 
     nbytes: int
     base: str | None = None
+    span: int | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it takes where it has its own."""
+        return self.nbytes if self.span is None else self.span
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,12 @@ class Entry:
     Attributes:
         device: the device.
         resident: it is state, and stays there between calls; else the program consumes it.
+        lent: the caller holds it during the call, so that its memory is taken after the program has freed it, too.
     """
 
     device: str
     resident: bool = False
+    lent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,8 @@ class Program:
         devices: their names; the order is that of the topology.
         values: every value that crosses an instruction, by name.
         inputs: where each input starts.
+        background: device -> what -> bytes that stand there all the time, and that no instruction touches: state that
+            only other programs of the step use, what the caller got from them, the state of an optimizer.
         outputs: where each output ends, in the graph's order.
         segments: by name.
         instructions: device -> its list.
@@ -83,6 +96,7 @@ class Program:
     devices: tuple[str, ...]
     values: dict[str, Slot] = field(default_factory=dict)
     inputs: dict[str, Entry] = field(default_factory=dict)
+    background: dict[str, dict[str, int]] = field(default_factory=dict)
     outputs: tuple[Exit, ...] = ()
     segments: dict[str, Segment] = field(default_factory=dict)
     instructions: dict[str, list[Instruction]] = field(default_factory=dict)
@@ -97,8 +111,12 @@ class Program:
 
     def __str__(self) -> str:
         lines = [f"program {quote(self.name)} on {', '.join(self.devices)}"]
-        lines += [f"value %{n}: {s.nbytes} bytes{_of(s.base)}" for n, s in self.values.items()]
-        lines += [f"input %{n} on {e.device}{' resident' * e.resident}" for n, e in self.inputs.items()]
+        lines += [f"value %{n}: {s.nbytes} bytes{_in(s.span)}{_of(s.base)}" for n, s in self.values.items()]
+        lines += [
+            f"input %{n} on {e.device}{' resident' * e.resident}{' lent' * e.lent}" for n, e in self.inputs.items()
+        ]
+        for device, standing in self.background.items():
+            lines += [f"background {nbytes} bytes of {what} on {device}" for what, nbytes in standing.items()]
         for s in self.segments.values():
             lines.append(f"segment {s.name} on {s.device} peak {s.peak}: {' '.join(s.ops)}")
         lines += [f"output %{e.value} on {e.device}" if e.value else "output none" for e in self.outputs]
@@ -133,10 +151,12 @@ class Program:
             if not device:
                 raise ProgramError("an instruction stands before the first device")
             self.instructions[device].append(parse_instruction(line))
-        elif m := re.fullmatch(r"value %(\S+): (\d+) bytes(?: of %(\S+))?", line):
-            _add(self.values, "value", m[1], Slot(int(m[2]), m[3]))
-        elif m := re.fullmatch(r"input %(\S+) on (\S+)( resident)?", line):
-            _add(self.inputs, "input", m[1], Entry(m[2], bool(m[3])))
+        elif m := re.fullmatch(r"value %(\S+): (\d+) bytes(?: in (\d+))?(?: of %(\S+))?", line):
+            _add(self.values, "value", m[1], Slot(int(m[2]), m[4], None if m[3] is None else int(m[3])))
+        elif m := re.fullmatch(r"input %(\S+) on (\S+?)( resident)?( lent)?", line):
+            _add(self.inputs, "input", m[1], Entry(m[2], bool(m[3]), bool(m[4])))
+        elif m := re.fullmatch(r"background (\d+) bytes of (\w+) on (\S+)", line):
+            _add(self.background.setdefault(m[3], {}), "background", m[2], int(m[1]))
         elif m := re.fullmatch(r"segment (\S+) on (\S+) peak (\d+): (.*)", line):
             _add(self.segments, "segment", m[1], Segment(m[1], m[2], tuple(m[4].split()), int(m[3])))
         elif m := re.fullmatch(r"output (?:none|%(\S+) on (\S+))", line):
@@ -145,7 +165,7 @@ class Program:
             _add(self.instructions, "device", m[1], [])
             return m[1]
         else:
-            raise ProgramError("expected a value, input, segment, output, device or (indented) instruction")
+            raise ProgramError("expected a value, input, background, segment, output, device or (indented) instruction")
         return device
 
 
@@ -153,6 +173,10 @@ def _add(table: dict[str, _T], what: str, name: str, entry: _T) -> None:
     if name in table:
         raise ProgramError(f"{what} {name!r} is listed twice")
     table[name] = entry
+
+
+def _in(span: int | None) -> str:
+    return "" if span is None else f" in {span}"
 
 
 def _of(base: str | None) -> str:

@@ -61,9 +61,24 @@ def _plain(head: str, rest: list[str]) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
+_UNSAFE_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "_unsafe_view.default",
+        "_reshape_alias.default",
+        "unsafe_split.Tensor",
+        "unsafe_split_with_sizes.default",
+        "unsafe_chunk.default",
+    )
+)
+"""Views, all the same, of whose results the schema says that they are not: autograd is not to track them as such."""
+
+
 @functools.cache
 def aliased_argument(name: str) -> int | None:
     """Index of the argument whose memory an op's results share (it is a view), or None."""
+    if name in _UNSAFE_VIEWS:
+        return 0
     schema = getattr(resolve_target(name), "_schema", None)
     if schema is None or not any(r.alias_info and not r.alias_info.is_write for r in schema.returns):
         return None
@@ -79,6 +94,14 @@ def written_arguments(name: str) -> tuple[int, ...]:
     schema = getattr(resolve_target(name), "_schema", None)
     arguments = [] if schema is None else schema.arguments
     return tuple(i for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write)
+
+
+@functools.cache
+def output_mask(name: str) -> int | None:
+    """Index of the argument that says which of an op's results are wanted (the others are None), or None."""
+    schema = getattr(resolve_target(name), "_schema", None)
+    arguments = [] if schema is None else schema.arguments
+    return next((i for i, a in enumerate(arguments) if a.name == "output_mask"), None)
 
 
 @functools.cache

@@ -89,6 +89,14 @@ class TensorType:
         """Bytes of the elements, at the hints: what a transfer moves."""
         return self.numel * torch_dtype(self.dtype).itemsize
 
+    @functools.cached_property
+    def storage_bytes(self) -> int:
+        """Bytes of memory of its own that it takes, at the hints: up to its last element, repeated ones once."""
+        if self.stride is None or not self.numel:
+            return self.nbytes
+        last = sum((size - 1) * step for size, step in zip(self.sizes, self.stride, strict=True))
+        return (last + 1) * torch_dtype(self.dtype).itemsize
+
     @property
     def structure(self) -> str:
         """The type as text without what is only a hint: the same at every size of its symbols."""
@@ -117,6 +125,11 @@ class ScalarType:
     def nbytes(self) -> int:
         """Eight: a scalar travels as one word."""
         return 8
+
+    @property
+    def storage_bytes(self) -> int:
+        """None: it takes no memory of a device."""
+        return 0
 
     @property
     def structure(self) -> str:

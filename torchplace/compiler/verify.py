@@ -69,6 +69,8 @@ def _malformed(program: Program) -> Iterator[Fault]:
             yield Fault("malformed", entry.device, -1, f"input %{name} starts on an unknown device")
         if name not in program.values:
             yield Fault("malformed", entry.device, -1, f"the program has no value %{name}, which it takes")
+    for device in program.background.keys() - set(program.devices):
+        yield Fault("malformed", device, -1, "has a background, and is no device of the program")
     for end in program.outputs:
         if end.value is not None and end.device not in program.devices:
             yield Fault("malformed", end.device, -1, f"output %{end.value} ends on an unknown device")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from torchplace.placement.flows import Flow, Flows, Later, Wire, fair_rates
+from torchplace.placement.flows import Flow, Flows, Later, Passage, Wire, fair_rates
 from torchplace.placement.topology.route import Route
 
 _ROUNDING = 1e-12
@@ -20,7 +20,7 @@ class Ring:
     share links with each other and with whatever else flows, but do not queue behind other transfers of a pair.
 
     Cost: n, as long as nothing else flows on the ring's links: then all steps are alike, one is worked out (once for
-    each ring), and they pass as one. Where something else comes, the step that it falls into is taken up in the
+    each ring, or each size where links have pieces), and they pass as one. Where something else comes, the step that it falls into is taken up in the
     middle; each step that has company costs n flows.
 
     Args:
@@ -31,24 +31,39 @@ class Ring:
 
     def __init__(self, routes: Iterable[Route], flows: Flows, later: Later) -> None:
         self._flows, self._later = flows, later
-        self._hops: dict[Flow, float] = {}  # each with its latency
+        self._routes: dict[Flow, Route] = {}
         for route in routes:
             self._add(route)
-        self._wires = list(dict.fromkeys(wire for hop in self._hops for wire, _ in hop.wires))
-        self._step = _Step(list(self._hops))
-        self._share, self._steps = 0.0, 0
+        self._hops: dict[Flow, Passage] = {}  # what a share takes
+        self._share = -1.0
+        self._wires = list(dict.fromkeys(wire for hop in self._routes for wire, _ in hop.wires))
+        self._known: dict[tuple[tuple[float, float], ...], _Step] = {}
+        self._steps = 0
         self._done: Callable[[float], None] = _nothing
         self._since, self._end = 0.0, 0.0  # of steps that pass as one
         self._missing, self._last = 0, 0.0  # of a step with company: hops that still flow, and the latest arrival
 
     def _add(self, route: Route) -> None:
         hop = self._flows.flow(route, lambda now: self._hop_over(now, hop))
-        self._hops[hop] = route.latency
+        self._routes[hop] = route
 
     def all_reduce(self, now: float, nbytes: float, done: Callable[[float], None]) -> None:
         """Reduce values of `nbytes` bytes; `done` is called at the end. One at a time."""
-        self._share, self._steps, self._done = nbytes / len(self._hops), 2 * (len(self._hops) - 1), done
+        share = nbytes / len(self._routes)
+        if share != self._share:
+            self._share = share
+            self._hops = {hop: Passage.of(route, share) for hop, route in self._routes.items()}
+        self._steps, self._done = 2 * (len(self._routes) - 1), done
         self._go_on(now)
+
+    def _step(self) -> _Step:
+        """A step that has the links to itself, for the share at hand."""
+        key = tuple(
+            (passage.work / self._share if self._share else 1.0, passage.limit) for passage in self._hops.values()
+        )
+        if key not in self._known:
+            self._known[key] = _Step(dict(zip(self._hops, key, strict=True)))
+        return self._known[key]
 
     def _go_on(self, now: float) -> None:
         """Begin the steps that are left: all of them if the ring has its links to itself, else one."""
@@ -56,8 +71,8 @@ class Ring:
             self._done(now)
         elif self._share and any(wire.flows or wire.holder for wire in self._wires):
             self._missing, self._last = len(self._hops), now
-            for hop in self._hops:
-                self._flows.start(now, hop, self._share)
+            for hop, passage in self._hops.items():
+                self._flows.start(now, hop, passage.work, passage.limit)
         else:
             self._since, self._end = now, now + self._steps * self._seconds()
             for wire in self._wires if self._share else ():
@@ -66,8 +81,8 @@ class Ring:
 
     def _seconds(self) -> float:
         """How long a step takes that has the links to itself."""
-        ends = self._step.ends
-        return max(ends[hop] * self._share + latency for hop, latency in self._hops.items())
+        ends = self._step().ends
+        return max(ends[hop] * self._share + passage.latency for hop, passage in self._hops.items())
 
     def _over(self, now: float) -> None:
         """All steps have passed as one, unless the ring has given way meanwhile."""
@@ -89,16 +104,18 @@ class Ring:
         self._steps -= passed
         begun = self._since + passed * seconds
         self._missing, self._last = len(self._hops), now
-        for hop, latency in self._hops.items():
-            end = begun + self._step.ends[hop] * self._share
+        step = self._step()
+        for hop, passage in self._hops.items():
+            end = begun + step.ends[hop] * self._share
             if end <= now:
-                self._arrives(end + latency)
+                self._arrives(end + passage.latency)
             else:
-                self._flows.start(now, hop, self._share - self._step.moved(hop, self._share, now - begun))
+                moved = step.moved(hop, self._share, now - begun)
+                self._flows.start(now, hop, passage.work - moved, passage.limit)
 
     def _hop_over(self, now: float, hop: Flow) -> None:
         self._flows.stop(now, hop)
-        self._arrives(now + self._hops[hop])
+        self._arrives(now + self._hops[hop].latency)
 
     def _arrives(self, time: float) -> None:
         """What one hop sends in this step arrives at a time; the last to arrive ends the step."""
@@ -128,7 +145,9 @@ class _Step:
         ends: hop -> when its last byte leaves, in seconds since the step began for each byte of a share.
     """
 
-    def __init__(self, hops: list[Flow]) -> None:
+    def __init__(self, hops: Mapping[Flow, tuple[float, float]]) -> None:
+        """Of hops with the bytes that their links see for each byte of a share, and their limits (bytes/s)."""
+        self.work = {hop: work for hop, (work, _) in hops.items()}
         self.phases = list(_phases(hops))
         self.ends = dict.fromkeys(hops, 0.0)
         time = 0.0
@@ -137,25 +156,21 @@ class _Step:
             self.ends.update(dict.fromkeys(phase.rates, time))
 
     def moved(self, hop: Flow, share: float, seconds: float) -> float:
-        """Bytes of a share that a hop has moved so many seconds after the step began."""
+        """Bytes that a hop's links have seen so many seconds after the step began."""
         moved = 0.0
         for phase in self.phases:
             length = min(seconds, phase.length * share)
             moved += phase.rates.get(hop, 0.0) * length
             seconds -= length
-        return min(moved, share)
+        return min(moved, share * self.work[hop])
 
 
-def _phases(hops: list[Flow]) -> Iterable[_Phase]:
+def _phases(hops: Mapping[Flow, tuple[float, float]]) -> Iterable[_Phase]:
     """The phases of a step in which every hop has a byte to send; worked out on copies of the wires."""
-    wires = {wire: Wire(wire.capacity) for hop in hops for wire, _ in hop.wires}
-    copies = {Flow(tuple((wires[wire], times) for wire, times in hop.wires), _nothing): hop for hop in hops}
-    for flow in copies:
-        for wire, times in flow.wires:
-            wire.flows[flow] = times
-    left = {flow: 1.0 for flow in copies if flow.wires}  # a ring of one has nowhere to send
+    copies = _copies(hops)
+    left = {flow: hops[hop][0] for flow, hop in copies.items() if flow.wires}  # a ring of one has nowhere to send
     while left:
-        rates = fair_rates(wire for wire in wires.values() if wire.flows)
+        rates = fair_rates(dict.fromkeys(wire for flow in left for wire, _ in flow.wires))
         length = min(left[flow] / rate for flow, rate in rates.items())
         yield _Phase(length, {copies[flow]: rate for flow, rate in rates.items()})
         for flow, rate in rates.items():
@@ -164,3 +179,17 @@ def _phases(hops: list[Flow]) -> Iterable[_Phase]:
                 del left[flow]
                 for wire, _ in flow.wires:
                     del wire.flows[flow]
+
+
+def _copies(hops: Mapping[Flow, tuple[float, float]]) -> dict[Flow, Flow]:
+    """Copies of hops, under way on copies of their wires, with what they are copies of."""
+    wires = {wire: Wire(wire.capacity) for hop in hops for wire, _ in hop.wires}
+    copies = {}
+    for hop, (_, limit) in hops.items():
+        flow = Flow(tuple((wires[wire], times) for wire, times in hop.wires), _nothing)
+        copies[flow] = hop
+        for wire, times in hop.wires:
+            wires[wire].flows[flow] = times
+            if wire is hop.valve:
+                wires[wire].capacity = limit
+    return copies

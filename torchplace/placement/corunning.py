@@ -17,6 +17,14 @@ class Load(NamedTuple):
     demand: float = 1.0
     grip: float = 0.0
 
+    def longer(self, seconds: float) -> Load:
+        """With so many seconds more that keep the host busy."""
+        if not seconds:
+            return self
+        total = self.seconds + seconds
+        parts = ((self.demand * self.seconds + seconds) / total, (self.grip * self.seconds + seconds) / total)
+        return Load(total, *parts)
+
 
 class _Work:
     """A segment at work: seconds that it would still take alone, its speed since when, and its end at that speed."""
@@ -68,6 +76,7 @@ class CoRunning:
         ended = [work for work in self._running if work.end <= now]
         for work in ended:
             del self._running[work]
+        self._next = inf  # what is left may end now, too, at its new speed: that has to be announced again
         self._share(now)
         for work in ended:
             work.done(now)

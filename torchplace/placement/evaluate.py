@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.carryover import NOTHING, Carryover, carry_over
+from torchplace.compiler.footprint import Peak, find_peaks
 from torchplace.compiler.graph import Graph, Op, Value
+from torchplace.compiler.lifetimes import active_devices
 from torchplace.compiler.lower import lower
 from torchplace.compiler.program import Program
 from torchplace.placement.cost.communication import AlphaBeta
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.cost.remembered import Remembered
+from torchplace.placement.cost.workspace import WorkspaceCost, estimated
+from torchplace.placement.memory import memory_kinds
 from torchplace.placement.owners import owners
 from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Timeline
@@ -28,16 +33,20 @@ class Evaluator:
         topology: devices and links.
         cost: seconds of an op on a device.
         fixed: input name -> device, of state that lives somewhere already.
+        workspace: bytes that an op takes on a device and gives back.
+        optimizer: input name -> bytes of optimizer state that live beside a parameter.
     """
 
     captured: Captured
     topology: Topology
     cost: ComputeCost
     fixed: Mapping[str, str]
+    workspace: WorkspaceCost = estimated
+    optimizer: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def _cost(self) -> ComputeCost:
-        return Remembered(self.cost, self.topology)
+        return Remembered(self.cost)
 
     def owners(self, placement: Mapping[str, str]) -> dict[str, str]:
         """Device of every state input of the whole graph."""
@@ -49,40 +58,60 @@ class Evaluator:
         state.update((v.path, state[v.name]) for v in self.captured.graph.inputs if v.path and v.name in state)
         links = AlphaBeta(self.topology)
         made: dict[str, str] = {}
-        programs = []
-        for part in self.captured.parts:
+        programs: list[Program] = []
+        befores: list[Carryover] = []
+        for i, part in enumerate(self.captured.parts):
+            befores.append(carry_over(programs[-1], self.captured.parts[i - 1], part) if programs else NOTHING)
+            placed = complete(part, placement, made, self.topology.device_names[0])
+            used = self.topology.used(placed.values())
             program = lower(
                 part,
-                complete(part, placement, made, self.topology.device_names[0]),
+                placed,
                 self.topology.device_names,
                 {**made, **state},
-                lambda op, device: self._cost.time(op, self.topology.device(device)),
+                lambda op, device, used=used: self._cost.time(op, used.device(device)),  # type: ignore[misc]
                 lambda value, source, target: links.time(source, target, value.nbytes),
+                lambda op, device, used=used: self.workspace(op, used.device(device)),  # type: ignore[misc]
+                befores[-1],
             )
             ends = zip(part.outputs, program.outputs, strict=True)
             made.update((o.value.name, e.device) for o, e in ends if isinstance(o.value, Value))
             programs.append(program)
+        self._add_idle_state(programs, befores)
         return tuple(programs)
 
-    def simulate(self, programs: tuple[Program, ...]) -> Timeline:
-        """The timelines of the parts, one after the other; all state takes memory in each, used there or not."""
-        timelines = []
+    def _add_idle_state(self, programs: Sequence[Program], befores: Sequence[Carryover]) -> None:
+        """Let what programs do not touch take memory in each: other programs' state, and the optimizer's."""
+        state: dict[str, tuple[str, int]] = {}
+        for program in programs:
+            state.update((n, (e.device, program.values[n].memory)) for n, e in program.inputs.items() if e.resident)
+        for program, before in zip(programs, befores, strict=True):
+            known = program.inputs.keys() | before.covered
+            idle = [(device, "parameters", nbytes) for n, (device, nbytes) in state.items() if n not in known]
+            held = [(state[n][0], "optimizer", nbytes) for n, nbytes in self.optimizer.items() if n in state]
+            for device, what, nbytes in (*idle, *held):
+                standing = program.background.setdefault(device, {})
+                standing[what] = standing.get(what, 0) + nbytes
+
+    def memory(self, programs: Sequence[Program]) -> dict[str, dict[str, int]]:
+        """Device -> what takes memory when most is taken, in whichever part that is -> bytes."""
+        peaks: dict[str, Peak] = {}
         for program, part in zip(programs, self.captured.parts, strict=True):
-            timeline = simulate(program, part, self.topology, self._cost)
-            for device, nbytes in _idle_state(program, programs):
-                timeline.peak_memory[device] += nbytes
-            timelines.append(timeline)
-        return Timeline.joined(timelines)
+            used = self.topology.used(active_devices(program))
+            found = find_peaks(
+                program,
+                part,
+                memory_kinds(part, self.captured.graph),
+                lambda op, device, used=used: self.workspace(op, used.device(device)),  # type: ignore[misc]
+            )
+            for name, peak in found.items():
+                peaks[name] = max(peak, peaks.get(name, peak), key=lambda p: p.nbytes)
+        return {name: peak.parts for name, peak in peaks.items()}
 
-
-def _idle_state(program: Program, programs: tuple[Program, ...]) -> list[tuple[str, int]]:
-    """(Device, bytes) of each piece of state that other programs of a step take, and this one does not."""
-    idle: dict[str, tuple[str, int]] = {}
-    for other in programs:
-        for name, entry in other.inputs.items():
-            if entry.resident and name not in program.inputs:
-                idle[name] = (entry.device, other.values[name].nbytes)
-    return list(idle.values())
+    def simulate(self, programs: tuple[Program, ...]) -> Timeline:
+        """The timelines of the parts, one after the other."""
+        parts = zip(programs, self.captured.parts, strict=True)
+        return Timeline.joined(simulate(program, part, self.topology, self._cost) for program, part in parts)
 
 
 def complete(part: Graph, placement: Mapping[str, str], made: Mapping[str, str], default: str) -> dict[str, str]:

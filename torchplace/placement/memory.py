@@ -12,15 +12,44 @@ from collections.abc import Mapping
 from torchplace.compiler.graph import STATE, Graph, Value
 
 
-def state_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
+def state_bytes(graph: Graph, *, training: bool, optimizer: Mapping[str, int] | None = None) -> dict[str, int]:
     """Input name -> bytes that it takes on its owner, for every parameter, buffer and constant.
 
     In training a parameter whose gradient the graph returns counts twice, for its gradient lives beside it.
-    Optimizer state is not counted.
+
+    Args:
+        graph: forward alone, or with its backward.
+        training: whether gradients are kept.
+        optimizer: input name -> bytes of optimizer state, which counts, too (`optimizer.optimizer_bytes`).
     """
     trained = parameter_gradients(graph).values() if training else ()
     twice = {name for names in trained for name in names}
-    return {v.name: v.nbytes * (2 if v.name in twice else 1) for v in graph.inputs if v.kind in STATE}
+    beside = optimizer or {}
+    return {
+        v.name: v.storage_bytes * (2 if v.name in twice else 1) + beside.get(v.name, 0)
+        for v in graph.inputs
+        if v.kind in STATE
+    }
+
+
+def memory_kinds(part: Graph, whole: Graph) -> dict[str, str]:
+    """Value name -> what its memory is, for the breakdown of a peak: see `plan.Predicted`; others are temporaries.
+
+    Args:
+        part: that is run.
+        whole: of which it is a part; it has all parameters.
+    """
+    parameters = {v.path for v in whole.inputs if v.kind == "parameter"}
+    ends = [(o.value.name, o) for o in part.outputs if isinstance(o.value, Value)]
+    kinds = {v.name: "parameters" for v in part.inputs if v.kind in STATE}
+    kinds.update((v.name, "caller") for v in part.inputs if v.kind in ("input", "tangent"))
+    for wanted, what in (("output", "caller"), ("gradient", "gradients"), ("saved", "activations")):
+        for name, output in ends:
+            if output.kind == wanted:
+                kinds.setdefault(name, what if wanted != "gradient" or output.path in parameters else "caller")
+    for value in part.inputs:
+        kinds.setdefault(value.name, "activations")
+    return kinds
 
 
 def saved_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
@@ -32,7 +61,7 @@ def saved_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
     kept: dict[str, int] = {}
     for value in _saved(graph, _roots(graph)) if training else ():
         if value.producer is not None:
-            kept[value.producer.name] = kept.get(value.producer.name, 0) + value.nbytes
+            kept[value.producer.name] = kept.get(value.producer.name, 0) + value.storage_bytes
     return kept
 
 
@@ -48,10 +77,10 @@ def transient_bytes(graph: Graph, *, training: bool) -> int:
     ending: dict[int, int] = {}
     for name, i in last.items():
         if name not in staying and root[name].producer is not None:
-            ending[i] = ending.get(i, 0) + root[name].nbytes
-    live = peak = sum(v.nbytes for v in graph.inputs if v.name not in staying)
+            ending[i] = ending.get(i, 0) + root[name].storage_bytes
+    live = peak = sum(v.storage_bytes for v in graph.inputs if v.name not in staying)
     for i, op in enumerate(graph.ops):
-        live += sum(v.nbytes for v in op.outputs if root[v.name] is v and v.name not in staying)
+        live += sum(v.storage_bytes for v in op.outputs if root[v.name] is v and v.name not in staying)
         peak = max(peak, live)
         live -= ending.get(i, 0)
     return peak

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.instructions import Send
@@ -14,6 +15,9 @@ from torchplace.compiler.program import Program
 from torchplace.errors import PlanError
 from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
+
+if TYPE_CHECKING:
+    from torchplace.placement.report.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Predicted:
     Attributes:
         step_time: seconds of one call: forward, or forward and backward.
         peak_memory: device -> bytes.
+        memory: device -> what they are -> bytes, at the moment of the peak; they add up to it. `parameters` (with
+            buffers and constants), `gradients` of parameters, the state of the `optimizer`, `activations` saved for
+            the backward, what the `caller` gave or gets (inputs, outputs), and `temporaries` (workspaces, received
+            copies, results that wait for their use). What takes nothing is left out.
         busy: device -> seconds for which it computes.
         bytes_in: device -> bytes that it receives in a step.
         bytes_out: device -> bytes that it sends in a step.
@@ -31,14 +39,21 @@ class Predicted:
 
     step_time: float
     peak_memory: dict[str, int] = field(default_factory=dict)
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
     busy: dict[str, float] = field(default_factory=dict)
     bytes_in: dict[str, int] = field(default_factory=dict)
     bytes_out: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, timeline: Timeline, programs: Iterable[Program], devices: Iterable[str]) -> Predicted:
-        """Read the figures off a timeline of programs."""
+    def of(
+        cls,
+        timeline: Timeline,
+        programs: Iterable[Program],
+        devices: Iterable[str],
+        memory: Mapping[str, dict[str, int]],
+    ) -> Predicted:
+        """Read the figures off a timeline of programs, and a breakdown of its peaks."""
         names = list(devices)
         work, received, sent = timeline.work, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
         for program in programs:
@@ -48,7 +63,40 @@ class Predicted:
                     received[instruction.to] += nbytes
                     sent[device] += nbytes
         busy = {d: work.get(d, 0.0) for d in names}
-        return cls(timeline.duration, dict(timeline.peak_memory), busy, received, sent, timeline.link_bytes)
+        peaks = dict(timeline.peak_memory)
+        return cls(timeline.duration, peaks, dict(memory), busy, received, sent, timeline.link_bytes)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Example:
+    """The call that a plan was made of.
+
+    Attributes:
+        model: an `nn.Module` or a function of tensors.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        capture: options of the capture, by name (`dynamic`, `fullgraph`).
+    """
+
+    model: Any
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    capture: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Validator(Protocol):
+    """Runs a plan on this machine (`Plan.validate`)."""
+
+    def __call__(self, plan: Plan, example: Example, *, steps: int, rehearse: bool) -> Validation:
+        """Run the plan for some steps, and line them up with what was predicted."""
+
+
+_validators: list[Validator] = []
+
+
+def validate_with(validator: Validator) -> None:
+    """Say who runs plans: this package runs nothing, and imports nothing that does."""
+    _validators[:] = [validator]
 
 
 @dataclass(eq=False, repr=False)
@@ -69,11 +117,13 @@ class Plan:
         solve_time: seconds that the search took.
         cost: name of the source of compute costs.
         seed: of the solver.
+        optimizer: whose state is counted in the memory: its kind or class; "" for none.
         predicted: what it should cost.
         lower_bound: seconds that no plan can beat on this cost model.
         programs: what runs, one for each part (empty when loaded from a file).
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
+        example: the call that it was made of, which it keeps alive; None when loaded from a file.
     """
 
     name: str
@@ -91,9 +141,11 @@ class Plan:
     seed: int
     predicted: Predicted
     lower_bound: float
+    optimizer: str = ""
     programs: tuple[Program, ...] = ()
     timeline: Timeline | None = None
     rest: tuple[Plan, ...] = ()
+    example: Example | None = None
 
     @property
     def gap(self) -> float:
@@ -161,6 +213,44 @@ class Plan:
             f"it was given {topology.name!r} with devices {', '.join(topology.device_names)} (structure "
             f"{self.topology.digest} and {topology.digest}); make a plan for that one"
         )
+
+    def validate(
+        self,
+        model: Any = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        steps: int = 9,
+        rehearse: bool = False,
+    ) -> Validation:
+        """Run the plan on this machine, and see where its prediction is off: `print(tp.plan(...).validate())`.
+
+        A copy of the model runs, on copies of the arguments: parameters, buffers, gradients, mode and random generators
+        stay what they were, and the model is not compiled afterwards. A function is run itself, with whatever it closes
+        over. In training, the backward starts from the sum of the means of the outputs.
+
+        Args:
+            model: the model that the plan is for; None for the one that `tp.plan` was given.
+            args: positional arguments of the call (a single tensor stands for one argument), if a model is given.
+            kwargs: keyword arguments.
+            steps: how many steps are measured, after some that are not.
+            rehearse: run the plan of another machine on CPU devices: what is measured then is this machine's.
+
+        Returns:
+            Predicted beside measured: prints as tables.
+
+        Raises:
+            PlanError: the plan does not know its model, or is for another model or machine; says what to pass.
+        """
+        example = Example(model, args, dict(kwargs or {})) if model is not None else self.example
+        if example is None:
+            raise PlanError(
+                f"the plan of {self.name!r} was not made by tp.plan in this process, and so has no model to run; pass "
+                "one and its arguments: plan.validate(model, args)"
+            )
+        if model is None and (args or kwargs):
+            raise PlanError("validate was given arguments and no model; pass both, or neither")
+        return _validators[0](self, example, steps=steps, rehearse=rehearse)
 
     def save(self, path: str | Path) -> None:
         """Write it to a JSON file, whole or not at all.

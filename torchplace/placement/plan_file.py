@@ -22,6 +22,7 @@ class _Record(BaseModel):
 class _Predicted(_Record):
     step_time: float = Field(ge=0)
     peak_memory: dict[str, int]
+    memory: dict[str, dict[str, int]]
     busy: dict[str, float]
     bytes_in: dict[str, int]
     bytes_out: dict[str, int]
@@ -48,6 +49,7 @@ class _PlanRecord(_Record):
     seed: int
     predicted: _Predicted
     lower_bound: float = Field(ge=0)
+    optimizer: str = ""
     rest: list[_PlanRecord] = []
 
 
@@ -109,6 +111,7 @@ def _rebuild(record: _PlanRecord) -> Plan:
         raise PlanError(f"it uses device {unknown[0]!r}, which its topology {topology.name!r} does not have")
     if record.keys.keys() != record.placement.keys() or len(set(record.keys.values())) < len(record.keys):
         raise PlanError("its keys are not those of its ops, one for each")
+    _check_memory(record.predicted, topology)
     fields = {n: getattr(record, n) for n in _PlanRecord.model_fields if n not in ("format", "version")}
     fields.update(
         topology=topology,
@@ -116,6 +119,14 @@ def _rebuild(record: _PlanRecord) -> Plan:
         rest=tuple(_rebuild(r) for r in record.rest),
     )
     return Plan(**fields)
+
+
+def _check_memory(predicted: _Predicted, topology: Topology) -> None:
+    """Check that the breakdown of each peak is of a device that is there, and adds up."""
+    for device, parts in predicted.memory.items():
+        peak = predicted.peak_memory.get(device)
+        if device not in topology.device_names or sum(parts.values()) != peak or min(parts.values(), default=0) < 0:
+            raise PlanError(f"its memory of device {device!r}, {parts}, does not add up to the peak, {peak} bytes")
 
 
 def _digest(data: dict[str, Any]) -> str:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.graph import Graph
 from torchplace.compiler.verify import verify
 from torchplace.errors import InfeasibleError
 from torchplace.placement.bounds import lower_bound
 from torchplace.placement.cost.compute import ComputeCost, Roofline
+from torchplace.placement.cost.workspace import WorkspaceCost, estimated
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.follow import follow
+from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
 from torchplace.placement.plan import Plan, Predicted
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.solvers.registry import get_solver
@@ -32,6 +35,8 @@ class Request:
         seed: of the solver.
         source: what the option `cost` says: where compute costs come from.
         cost: the compute costs themselves, which `runtime.pricing` chooses for each graph by `source`.
+        workspace: what ops take for themselves while they run; `runtime.pricing` gives what was measured.
+        optimizer: whose state counts in training, as the option `optimizer` has it.
     """
 
     topology: Topology
@@ -42,6 +47,17 @@ class Request:
     seed: int = 0
     source: str = "roofline"
     cost: ComputeCost = field(default_factory=Roofline)
+    workspace: WorkspaceCost = estimated
+    optimizer: object = None
+
+    def evaluator(self, captured: Captured, fixed: Mapping[str, str]) -> Evaluator:
+        """What tells the cost of a placement of a captured graph, around state that lives somewhere already.
+
+        Raises:
+            OptionError: the state of the optimizer is not known.
+        """
+        beside = optimizer_bytes(self.optimizer, captured)
+        return Evaluator(captured, self.topology, self.cost, fixed, self.workspace, beside)
 
 
 def make_plan(captured: Captured, request: Request) -> Plan:
@@ -51,15 +67,16 @@ def make_plan(captured: Captured, request: Request) -> Plan:
         InfeasibleError: nothing fits the devices; says which lacks how many bytes.
         OptionError: there is no such solver, or a pin names nothing.
     """
-    evaluator = Evaluator(captured, request.topology, request.cost, {})
+    evaluator = request.evaluator(captured, {})
     begun = perf_counter()
     problem = Problem.build(
         captured.graph,
-        request.topology,
+        request.topology.used(request.topology.device_names),
         request.cost,
         training=captured.training,
         pins=request.pins,
         evaluate=lambda placement: evaluation(evaluator, placement),
+        optimizer=evaluator.optimizer,
     )
     solver = get_solver(request.solver)
     placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
@@ -74,7 +91,7 @@ def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) 
         request: topology and cost.
         fixed: input name -> device that it lives on.
     """
-    evaluator = Evaluator(captured, request.topology, request.cost, fixed)
+    evaluator = request.evaluator(captured, fixed)
     begun = perf_counter()
     placement = follow(captured.graph, fixed, request.topology.device_names[0])
     return finish(evaluator, placement, request, "follow", perf_counter() - begun)
@@ -110,11 +127,20 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
         solve_time=seconds,
         cost=request.cost.name,
         seed=request.seed,
-        predicted=Predicted.of(timeline, programs, topology.device_names),
-        lower_bound=sum(lower_bound(part, topology, request.cost) for part in captured.parts),  # one after the other
+        optimizer=optimizer_name(request.optimizer) if captured.training else "",
+        predicted=Predicted.of(timeline, programs, topology.device_names, evaluator.memory(programs)),
+        lower_bound=sum(_bound(part, topology, request.cost) for part in captured.parts),  # one after the other
         programs=programs,
         timeline=timeline,
     )
+
+
+def _bound(part: Graph, topology: Topology, cost: ComputeCost) -> float:
+    """The lower bound of a part, whichever number of devices it may use."""
+    names = topology.device_names
+    if not topology.shares_threads:
+        return lower_bound(part, topology, cost)
+    return min(lower_bound(part, topology.used(names[:count]), cost) for count in range(1, len(names) + 1))
 
 
 def evaluation(evaluator: Evaluator, placement: Mapping[str, str]) -> Evaluation:

@@ -50,6 +50,8 @@ class Problem:
         groups: every op in exactly one group; a group is on one device. In the order of their first ops.
         pins: op name -> device, for ops that are fixed; whole groups at a time.
         op_bytes: op name -> resident bytes that it brings: state that it owns, activations of it that are saved.
+        state_bytes: input name -> bytes on its owner, for parameters (with their gradients and optimizer state),
+            buffers and constants.
         fixed_bytes: device name -> resident bytes that no placement changes (state that no op uses).
         transient_bytes: bytes that come and go if one device ran all, at most: a reserve to pack with.
         evaluator: says what a placement costs; None means the estimate of `estimate.py`.
@@ -62,6 +64,7 @@ class Problem:
     groups: tuple[tuple[str, ...], ...]
     pins: Mapping[str, str]
     op_bytes: Mapping[str, int]
+    state_bytes: Mapping[str, int]
     fixed_bytes: Mapping[str, int]
     transient_bytes: int
     evaluator: Evaluate | None = None
@@ -77,6 +80,7 @@ class Problem:
         training: bool,
         pins: Mapping[str, str] | None = None,
         evaluate: Evaluate | None = None,
+        optimizer: Mapping[str, int] | None = None,
     ) -> Problem:
         """State the problem of placing a graph on a topology.
 
@@ -87,6 +91,7 @@ class Problem:
             training: whether gradients are kept, and activations saved.
             pins: op name, pattern or module path -> device (`resolve_pins`).
             evaluate: says what a placement costs; by default an estimate that knows no contention.
+            optimizer: input name -> bytes of optimizer state beside a parameter.
 
         Raises:
             OptionError: a pin matches nothing, or names a device that does not exist.
@@ -95,7 +100,7 @@ class Problem:
         Cost: near-linear in ops + edges.
         """
         groups = colocation_groups(graph)
-        state = state_bytes(graph, training=training)
+        state = state_bytes(graph, training=training, optimizer=optimizer)
         op_bytes = dict.fromkeys((op.name for op in graph.ops), 0)
         op_bytes.update(saved_bytes(graph, training=training))
         fixed_bytes = dict.fromkeys(topology.device_names, 0)
@@ -112,6 +117,7 @@ class Problem:
             groups=groups,
             pins=resolve_pins(graph, groups, pins or {}, topology.device_names),
             op_bytes=op_bytes,
+            state_bytes=state,
             fixed_bytes=fixed_bytes,
             transient_bytes=transient_bytes(graph, training=training),
             evaluator=evaluate,
@@ -143,11 +149,6 @@ class Problem:
                     taken.setdefault(value.producer.name, []).append(value.name)
             edges += [Edge(source, op.name, tuple(values)) for source, values in taken.items()]
         return tuple(edges)
-
-    @cached_property
-    def state_bytes(self) -> Mapping[str, int]:
-        """Input name -> bytes on its owner, for parameters (with their gradients), buffers and constants."""
-        return state_bytes(self.graph, training=self.training)
 
     @cached_property
     def capacity(self) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ from itertools import count
 
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.lifetimes import Instance, Ledger, uses
+from torchplace.compiler.lifetimes import Instance, Ledger, active_devices, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.placement.collective import Ring
@@ -23,10 +23,10 @@ from torchplace.placement.traffic import Traffic, Transfer
 def simulate(program: Program, graph: Graph, topology: Topology, cost: ComputeCost) -> Timeline:
     """Run a program on the cost model.
 
-    A device does one instruction at a time, in order, and each but frees and receives keeps it for the host's
-    `instruction` seconds first. A send costs its device nothing more: transfers flow beside the computing, in order for
-    each pair of devices (`Channel`), and share links (`Flows`); the event of one begins when its first byte leaves.
-    Whoever uses or frees a received value first waits for it. Devices of a co-run group slow each other while they
+    A device does one instruction at a time, in order, and each keeps it for what the host takes for it (`Host`). A send
+    costs its device nothing more: transfers flow beside the computing, in order for each pair of devices (`Channel`),
+    and share links (`Flows`); the event of one begins when its first byte leaves. Whoever uses or frees a received
+    value first waits for it. Devices of a co-run group slow each other while they
     compute (`CoRunning`). A reduce holds all of its group from when the last has come to it (`Ring`).
 
     The host's call overhead stands half before and half behind the events; where several devices have something to do,
@@ -53,7 +53,7 @@ class _Simulation:
     """The state of one simulation: what will be done when, and how far each device has come."""
 
     def __init__(self, program: Program, graph: Graph, topology: Topology, cost: ComputeCost) -> None:
-        self.program, self.topology, self.cost = program, topology, cost
+        self.program, self.topology, self.cost = program, topology.used(active_devices(program)), cost
         self.ops = {op.name: op for op in graph.ops}
         self.writers: dict[str, Op] = {name: op for op in graph.ops for name in op.mutates}
         self.agenda: list[tuple[float, int, Callable[[float], None]]] = []
@@ -129,7 +129,8 @@ class _Device:
         self.coming: dict[Instance, str] = {}  # what was posted and has not been used, and its source
         self.here: Counter[tuple[Instance, str]] = Counter()  # what has arrived and has not been used
         self.waiting: tuple[Instance, str] | None = None
-        self.dispatch = simulation.topology.host.instruction
+        self.host = simulation.topology.host
+        self.taken = 0  # values taken up that had come, since the last instruction that took time
 
     def go(self, now: float) -> None:
         """Do instructions until one takes time or has to wait."""
@@ -137,9 +138,9 @@ class _Device:
             instruction = self.instructions[self.at]
             if self.coming and not self._ready(instruction):
                 return
-            if self.dispatch and not self.paid and isinstance(instruction, (Send, Reduce)):
+            if not self.paid and isinstance(instruction, (Send, Reduce)) and (seconds := self._handing(instruction)):
                 self.paid = True
-                self._compute(Load(self.dispatch, grip=1.0), now, self.go)
+                self._compute(Load(seconds, grip=1.0), now, self.go)
                 return
             if self._do(instruction, now):
                 return
@@ -153,10 +154,24 @@ class _Device:
                 if not found:
                     self.waiting = instance, source
                     return False
+                self.taken += 1
                 if found > 1:
                     self.here[instance, source] = found - 1
                 del self.coming[instance]
         return True
+
+    def _handing(self, instruction: Send | Reduce) -> float:
+        """Seconds for which a transfer keeps the device before it flows."""
+        seconds = self.host.send + self._taking()
+        if isinstance(instruction, Send):
+            waiting = self.simulation.devices[instruction.to].waiting
+            seconds += self.host.wake if waiting is not None and waiting[1] == self.name else 0.0
+        return seconds
+
+    def _taking(self) -> float:
+        """Seconds for the values that were taken up since this was asked last."""
+        seconds, self.taken = self.taken * self.host.receive, 0
+        return seconds
 
     def _do(self, instruction: Instruction, now: float) -> bool:
         """Do one instruction; returns whether it takes time, and will call `go` at its end."""
@@ -187,14 +202,14 @@ class _Device:
             self.simulation.record(order, Event(self.name, instruction, now, time))
             self.go(time)
 
-        self._compute(load, now, done)
+        self._compute(load.longer(self._taking()), now, done)
         return True
 
     def _accumulate(self, accumulate: Accumulate) -> Load:
         """To read two gradients and write their sum."""
         device = self.simulation.topology.device(self.name)
         nbytes = self.simulation.program.values[accumulate.value].nbytes
-        return Load(self.dispatch + device.launch_overhead + 3 * nbytes / device.memory_bandwidth)
+        return Load(self.host.instruction + device.launch_overhead + 3 * nbytes / device.memory_bandwidth)
 
     def _compute(self, load: Load, now: float, done: Callable[[float], None]) -> None:
         """Let the device compute, together with what others compute that it shares something with."""
@@ -220,6 +235,7 @@ class _Device:
         self.here[instance, source] += 1
         if self.waiting == (instance, source):
             self.waiting = None
+            self.taken -= 1  # to take it up is a part of waking up, which the latency of the link stands for
             self.go(now)
 
     def _meet(self, reduce: Reduce, now: float) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torchplace.placement.flows import Flows, Later
+from torchplace.placement.flows import Flows, Later, Passage
 from torchplace.placement.topology.topology import Topology
 
 
@@ -28,7 +28,8 @@ class Transfer:
 class Channel:
     """Transfers from one device to another: one after the other, as on a copy stream.
 
-    When the last byte of one has left, the next begins; the latency of the route later, the one has arrived.
+    When the last byte of one has left, the next begins; the latency of the route later (that for its size), the one has
+    arrived.
 
     Attributes:
         names: of the links that it crosses, as timelines have them.
@@ -37,21 +38,23 @@ class Channel:
     def __init__(self, source: str, target: str, topology: Topology, flows: Flows, later: Later) -> None:
         route = topology.route(source, target)
         self.names = tuple(link.name for link in route.links)
-        self._latency, self._flows, self._later = route.latency, flows, later
+        self._route, self._flows, self._later = route, flows, later
         self._flow = flows.flow(route, self._left)
         self._queue: deque[Transfer] = deque()  # the first is under way
+        self._passage = Passage.of(route, 0)  # of the first
 
     def send(self, now: float, transfer: Transfer) -> None:
         """Move bytes, behind what was sent before."""
         self._queue.append(transfer)
         if len(self._queue) == 1 and self._next(now):
-            self._flows.start(now, self._flow, self._queue[0].nbytes)
+            self._flows.start(now, self._flow, self._passage.work, self._passage.limit)
 
     def _next(self, now: float) -> bool:
         """Begin the first transfer of the queue that has bytes: what has none just passes."""
         while self._queue:
             self._queue[0].begun = now
-            if self._queue[0].nbytes:
+            self._passage = Passage.of(self._route, self._queue[0].nbytes)
+            if self._passage.work:
                 return True
             self._arrive(now)
         return False
@@ -59,13 +62,13 @@ class Channel:
     def _left(self, now: float) -> None:
         self._arrive(now)
         if self._next(now):
-            self._flows.again(now, self._flow, self._queue[0].nbytes)
+            self._flows.again(now, self._flow, self._passage.work, self._passage.limit)
         else:
             self._flows.stop(now, self._flow)
 
     def _arrive(self, now: float) -> None:
         transfer = self._queue.popleft()
-        self._later(now + self._latency, lambda time: transfer.arrived(transfer.begun, time))
+        self._later(now + self._passage.latency, lambda time: transfer.arrived(transfer.begun, time))
 
 
 class Traffic:

@@ -184,6 +184,20 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
         module.set_rng_state(state, device)
 
 
+@contextmanager
+def accelerator_generators_kept() -> Iterator[None]:
+    """Behind this, the generators of all accelerators are as they were."""
+    current = torch.accelerator.current_accelerator()
+    module: Any = None if current is None else torch.get_device_module(current.type)
+    told = torch.accelerator.device_count() if hasattr(module, "get_rng_state") else 0
+    states = [module.get_rng_state(i) for i in range(told)]
+    try:
+        yield
+    finally:
+        for i, state in enumerate(states):
+            module.set_rng_state(state, i)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait till a device has done all that it was given."""
     if is_accelerator(device):
@@ -232,3 +246,16 @@ def has_timed_events(kind: str) -> bool:
         return bool(first.elapsed_time(second) >= 0)
     except RuntimeError:
         return False
+
+
+def copy_seconds(source: torch.device, target: torch.device, nbytes: int, times: int) -> list[float]:
+    """Seconds of single copies from one device to another, each until the target may use what it got."""
+    courier, value, found = Courier(source, target), torch.zeros(nbytes, dtype=torch.uint8, device=source), []
+    for _ in range(times + 1):
+        for device in (source, target):
+            synchronize(device)
+        begun = perf_counter()
+        courier.receive(courier.send(value, copy=False))
+        synchronize(target)
+        found.append(perf_counter() - begun)
+    return found[1:]  # the first makes streams and memory

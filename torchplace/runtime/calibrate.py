@@ -5,11 +5,11 @@ Small synthetic programs run, and their timelines are read: never a plan that so
 
 from __future__ import annotations
 
-import functools
+import math
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -18,200 +18,149 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchplace.compiler.capture import Captured, Capturer
-from torchplace.compiler.dry import capture_dry
+from torchplace.compiler.capture import Capturer
 from torchplace.compiler.dynamo import compile_module
 from torchplace.compiler.instructions import Recv, Run, Send
-from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.store import CostStore
-from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.planning import Request
+from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Event, Timeline
-from torchplace.placement.topology.figures import CpuFigures, cores, write_figures
+from torchplace.placement.topology.figures import CpuFigures, write_figures
+from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.local import Executable, LocalRuntime
-from torchplace.runtime.op_times import measure_ops
+from torchplace.runtime.calibration_programs import CALLS, WARM, Branches, Cells, Chain, Ran, at_random, by_branch, run
 from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.session import Session
 
-_CALLS, _WARM = 25, 3
-_SHORT, _LONG = 12, 60
+_SHORT, _LONG = 12, 60  # layers of chains that are all overhead
+_WIDE = 384  # rows and columns of products that are all work
+_AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
+_CONTENTIONS = tuple(0.25 * i for i in range(25))
 
 
-class Chain(nn.Module):
-    """Layers so small that a call of them is all overhead."""
+def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
+    """Run the synthetic programs on one and on two CPU devices, and read off what the host adds. Takes some seconds.
 
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(layers))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, 8] to [n, 8]."""
-        for layer in self.layers:
-            x = torch.relu(layer(x))
-        return x
-
-
-class Branches(nn.Module):
-    """Two equal branches, to be computed at the same time."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        layer = functools.partial(nn.Linear, width, width)
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(nn.Sequential(layer(), nn.ReLU()) for _ in range(layers))) for _ in range(2)
-        )
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[n, width] to two of [n, width]."""
-        return tuple(branch(x) for branch in self.branches)
-
-
-@dataclass(frozen=True)
-class HostFigures:
-    """What `calibrate` found; seconds, but for the slowdown.
-
-    Attributes:
-        call: of a call beside its program.
-        argument: of each input and output of a program.
-        instruction: of an instruction beside its ops.
-        start: until the workers of a call begin, where there are several.
-        latency: from a send's end to the wake-up of whoever waits for it.
-        crowding: that an op on several threads takes longer while another device computes.
-        contention: how much longer small ops take while another device runs small ops: 1 is twice as long.
+    Args:
+        figures: of each of two CPU devices; what the host adds is replaced.
+        store: for the times of the programs' ops.
     """
-
-    call: float
-    argument: float
-    instruction: float
-    start: float
-    latency: float
-    crowding: float
-    contention: float
-
-
-def calibrate(threads: int | None, store: CostStore) -> HostFigures:
-    """Run the synthetic programs with `threads` intra-op threads for each device. Takes some seconds."""
-    call, argument = _call_overhead(threads, store)
-    chain = _timelines(Chain(_LONG), torch.randn(4, 8), threads, store, _alternating)
-    return HostFigures(
-        call=call,
-        argument=argument,
-        instruction=_instruction(chain),
-        start=statistics.median(min(e.start for e in t.events) for t in chain.timelines),
-        latency=_latency(chain.timelines),
-        crowding=0.0 if threads == 1 else _crowding(threads, store),
-        contention=max(0.0, _together(Branches(8, 60), torch.randn(4, 8), threads, store)[0] - 1),
-    )
+    large = run(Branches(_WIDE, 4), torch.randn(_WIDE, _WIDE), store, by_branch)
+    mixed = [
+        run(Cells(176, 16), torch.randn(24, 176), store, at_random(seed, n)) for seed, n in ((0, 1), (1, 2), (2, 6))
+    ]
+    chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
+    call, argument = _call_overhead()
+    found = {
+        "call": call,
+        "argument": argument,
+        "launch_overhead": statistics.mean(seconds for op, seconds in chain.ops.items() if not op.is_view),
+        "instruction": _instruction(mixed),
+        **_hand_over(mixed),
+        "start": statistics.median(min(e.start for e in t.events) for ran in mixed for t in ran.timelines),
+        "slowdown": max(1.0, _together(large)),
+        "contention": 0.0,
+    }
+    return _with_contention(figures.model_copy(update=found), mixed)
 
 
-@dataclass(frozen=True)
-class _Ran:
-    """Timelines of a synthetic program, and the seconds that its ops take alone, by segment."""
+def _with_contention(figures: CpuFigures, mixed: Sequence[Ran]) -> CpuFigures:
+    """The contention with which programs of many small ops are predicted best, the host's other figures given."""
 
-    executable: Executable
-    timelines: Sequence[Timeline]
-    segments: Mapping[str, float]
-    demands: Mapping[str, float]
+    def error(contention: float) -> float:
+        here = local_with(2, figures.model_copy(update={"contention": contention}))
+        return sum(abs(math.log(_simulated(ran, here) / _measured(ran))) for ran in mixed)
 
-
-def _timelines(
-    model: nn.Module,
-    x: torch.Tensor,
-    threads: int | None,
-    store: CostStore,
-    place: Callable[[Captured], dict[str, str]],
-) -> _Ran:
-    topology = Topology.local(2, threads)
-    captured = capture_dry(model, (x,), {}, training=False)[0]
-    measure_ops(captured, topology, store, again=True)
-    cost, device = Measured(store), topology.devices[0]
-    (program,) = Evaluator(captured, topology, cost, {}).programs(place(captured))
-    (part,) = captured.parts
-    executable = LocalRuntime(topology).prepare(program, part)
-    inputs = [captured.examples[v.name].detach() for v in part.inputs if v.kind != "constant"]
-    timelines = []
-    for i in range(_WARM + _CALLS):
-        executable(list(inputs))
-        if i >= _WARM:
-            timelines.append(executable.timeline)
-    ops = {op.name: op for op in part.ops}
-    seconds, demands = {}, {}
-    for name, segment in program.segments.items():
-        times = [cost.time(ops[op], device) for op in segment.ops]
-        seconds[name] = sum(times)
-        used = sum(t * cost.demand(ops[op], device) for t, op in zip(times, segment.ops, strict=True))
-        demands[name] = used / seconds[name] if seconds[name] else 1.0
-    return _Ran(executable, timelines, seconds, demands)
+    return figures.model_copy(update={"contention": min(_CONTENTIONS, key=error)})
 
 
-def _alternating(captured: Captured) -> dict[str, str]:
-    return {op.name: f"cpu:{i % 2}" for i, op in enumerate(captured.graph.ops)}
+def _measured(ran: Ran) -> float:
+    return statistics.median(timeline.duration for timeline in ran.timelines)
 
 
-def _by_branch(captured: Captured) -> dict[str, str]:
-    return {op.name: f"cpu:{int('branches.1' in op.module)}" for op in captured.graph.ops}
+def _simulated(ran: Ran, topology: Topology) -> float:
+    """Seconds as the runtime's timelines count them: a call's overhead is not in them."""
+    beside = replace(topology.host, call=0.0, argument=0.0)
+    timeline = simulate(ran.program, ran.graph, replace(topology, host=beside), ran.cost)
+    return timeline.duration - timeline.tail
 
 
-def _instruction(ran: _Ran) -> float:
-    """Seconds beside its ops for which an instruction that waits for nothing keeps its device."""
+def _instruction(mixed: Sequence[Ran]) -> float:
+    """Seconds beside its ops for which a segment keeps its device, where no other computes meanwhile."""
     found = []
-    for timeline in ran.timelines:
-        for device in {e.device for e in timeline.events}:
-            events = timeline.of(device)
-            for before, event in pairwise(events):
-                if not isinstance(before.instruction, Recv) and not isinstance(event.instruction, Recv):
-                    found.append(event.end - before.end - _ops_of(ran, event))
+    for ran in mixed:
+        for timeline in ran.timelines:
+            for before, event in _pairs(timeline):
+                if isinstance(event.instruction, Run) and not _accompanied(event, timeline):
+                    found.append(event.end - before.end - ran.segments[event.instruction.segment])
     return max(0.0, statistics.median(found)) if found else 0.0
 
 
-def _ops_of(ran: _Ran, event: Event) -> float:
-    return ran.segments[event.instruction.segment] if isinstance(event.instruction, Run) else 0.0
+def _accompanied(event: Event, timeline: Timeline) -> bool:
+    """Whether another device computes or sends during a tenth of an event or more."""
+    shared = (
+        min(other.end, event.end) - max(other.start, event.start)
+        for other in timeline.events
+        if other.device != event.device and not isinstance(other.instruction, Recv)
+    )
+    return sum(s for s in shared if s > 0) > 0.1 * (event.end - event.start)
 
 
-def _latency(timelines: Sequence[Timeline]) -> float:
-    """Median seconds from the start of a send to the wake-up of its receiver, where that was waiting."""
-    found = []
-    for timeline in timelines:
-        sent = {(e.instruction.value, e.instruction.to): e for e in timeline.events if isinstance(e.instruction, Send)}
-        for event in timeline.events:
-            if isinstance(event.instruction, Recv):
-                send = sent.get((event.instruction.value, event.device))
-                if send is not None and event.start < send.start:
-                    found.append(event.end - send.start)
-    return statistics.median(found) if found else 0.0
+def _hand_over(mixed: Sequence[Ran]) -> dict[str, float]:
+    """Seconds of sends, of receives that need not wait, and from a send's end till whoever waited is awake."""
+    sends: dict[bool, list[float]] = {False: [], True: []}
+    receives: list[float] = []
+    latencies: list[float] = []
+    for timeline in (timeline for ran in mixed for timeline in ran.timelines):
+        waits = {(e.instruction.value, e.device): e for e in timeline.events if isinstance(e.instruction, Recv)}
+        for before, event in _pairs(timeline):
+            if isinstance(event.instruction, Send):
+                wait = waits.get((event.instruction.value, event.instruction.to))
+                waited = wait is not None and wait.start < event.start
+                sends[waited].append(event.end - before.end)
+                latencies += [wait.end - event.end] if wait is not None and waited else []
+            elif isinstance(event.instruction, Recv) and event.end - event.start < _AT_ONCE:
+                receives.append(event.end - before.end)
+    send = _center(sends[False] or sends[True])
+    return {
+        "send": send,
+        "receive": _center(receives),
+        "wake": max(0.0, _center(sends[True]) - send),
+        "transfer_latency": max(0.0, _center(latencies)),
+    }
 
 
-def _together(model: nn.Module, x: torch.Tensor, threads: int | None, store: CostStore) -> tuple[float, _Ran]:
-    """Two branches at the same time: how much longer they take than alone, and what ran."""
-    ran = _timelines(model, x, threads, store, _by_branch)
+def _center(values: Sequence[float]) -> float:
+    """The mean without the largest tenth, which are disturbances; 0 of nothing."""
+    ordered = sorted(values)
+    return statistics.mean(ordered[: max(1, round(0.9 * len(ordered)))]) if ordered else 0.0
+
+
+def _pairs(timeline: Timeline) -> Iterator[tuple[Event, Event]]:
+    """Each event of a device, and the one before it."""
+    for device in dict.fromkeys(e.device for e in timeline.events):
+        yield from pairwise(timeline.of(device))
+
+
+def _together(ran: Ran) -> float:
+    """Two branches at the same time: how much longer they take than alone."""
     longer = []
     for timeline in ran.timelines:
         runs = [e for e in timeline.events if isinstance(e.instruction, Run)]
         long = [max((e for e in runs if e.device == d), key=lambda e: e.end - e.start) for d in ("cpu:0", "cpu:1")]
         shared = min(e.end for e in long) - max(e.start for e in long)
-        alone = [_ops_of(ran, e) - (e.end - e.start - shared) for e in long]
+        alone = [_alone(ran.segments, e) - (e.end - e.start - shared) for e in long]
         longer += [shared / a for a in alone if a > 0 and shared > 0]
-    return (statistics.median(longer) if longer else 1.0), ran
+    return statistics.median(longer) if longer else 1.0
 
 
-def _crowding(threads: int | None, store: CostStore) -> float:
-    """Seconds that an op on several threads takes longer while another device computes, beyond sharing the cores."""
-    found = []
-    for width in (192, 320, 512):
-        model = Branches(width, 4)
-        longer, ran = _together(model, torch.randn(192, width), threads, store)
-        seconds = max(ran.segments.values())
-        (demand,) = (ran.demands[name] for name, s in ran.segments.items() if s == seconds)
-        # Two of equal demand d on c cores take max(1, 2 d / c) as long; both of a layer's ops are split.
-        wanted = longer * cores() / 2
-        found.append(max(0.0, wanted - demand) * seconds / (2 * 4))
-    return statistics.median(found)
+def _alone(segments: Mapping[str, float], event: Event) -> float:
+    return segments[event.instruction.segment] if isinstance(event.instruction, Run) else 0.0
 
 
-def _call_overhead(threads: int | None, store: CostStore) -> tuple[float, float]:
+def _call_overhead() -> tuple[float, float]:
     """(Seconds of a call, seconds of an input or output): what a wall clock shows beyond the program's timeline."""
-    points = [_beyond(layers, training, threads) for layers in (_SHORT, _LONG) for training in (False, True)]
+    points = [_beyond(layers, training) for layers in (_SHORT, _LONG) for training in (False, True)]
     # Least squares of the relative errors over seconds = programs * call + arguments * argument.
     rows = torch.tensor([[programs, arguments] for programs, arguments, _ in points], dtype=torch.float64)
     seconds = torch.tensor([[s] for *_, s in points], dtype=torch.float64)
@@ -220,18 +169,18 @@ def _call_overhead(threads: int | None, store: CostStore) -> tuple[float, float]
     return max(0.0, call), max(0.0, argument)
 
 
-def _beyond(layers: int, training: bool, threads: int | None) -> tuple[int, int, float]:
+def _beyond(layers: int, training: bool) -> tuple[int, int, float]:
     """(Programs, their inputs and outputs, seconds beyond their timelines) of one call of a compiled chain."""
     model, x = Chain(layers), torch.randn(4, 8)
-    session = Session(Request(Topology.local(1, threads), solver="single"))
+    session = Session(Request(Topology.local(1), solver="single"))
     compile_module(model, Capturer(session, "calibration"), dynamic=None, fullgraph=True)
     found = []
-    for i in range(_WARM + _CALLS):
+    for i in range(WARM + CALLS):
         model.zero_grad()
         begun = perf_counter()
         _step(model, x, training)
         wall = perf_counter() - begun
-        if i >= _WARM:
+        if i >= WARM:
             found.append(wall - sum(e.timeline.duration for e in session.placed[0].parts))
     parts = session.placed[0].parts
     return len(parts), sum(len(e.inputs) + len(e.ends) for e in parts), statistics.median(found)
@@ -243,33 +192,14 @@ def _step(model: nn.Module, x: torch.Tensor, training: bool) -> Any:
         return result.mean().backward() if training else result
 
 
-def calibrated_figures(threads: int | None = None) -> CpuFigures:
-    """Figures of a CPU device, those of the host among them: read from the cache, or measured now and kept.
-
-    Args:
-        threads: intra-op threads; None for what torch uses now.
-    """
+def calibrated_figures() -> CpuFigures:
+    """Figures of each of two CPU devices, with what the host adds: read from the cache, or measured now and kept."""
+    threads = pair_threads()
     figures = cpu_figures(threads)
     if figures.calibrated:
         return figures
     with tempfile.TemporaryDirectory() as scratch:
-        host = calibrate(threads, CostStore(Path(scratch) / "costs.sqlite"))
-    figures = with_host(figures, host)
-    write_figures(threads or torch.get_num_threads(), figures)
+        figures = calibrate(figures, CostStore(Path(scratch) / "costs.sqlite"))
+    figures = figures.model_copy(update={"calibrated": True})
+    write_figures(threads, figures)
     return figures
-
-
-def with_host(figures: CpuFigures, host: HostFigures) -> CpuFigures:
-    """Figures of a CPU device with what a calibration found."""
-    return figures.model_copy(
-        update={
-            "call": host.call,
-            "argument": host.argument,
-            "instruction": host.instruction,
-            "start": host.start,
-            "transfer_latency": host.latency,
-            "crowding": host.crowding,
-            "contention": host.contention,
-            "calibrated": True,
-        }
-    )

@@ -77,7 +77,7 @@ def fill_store(
     Returns:
         How many signatures were written.
     """
-    keys = [DeviceKey.of(device, threads) for device, threads in sorts(topology)]
+    keys = [DeviceKey.of(device) for device in sorts(topology)]
     known = {key: store.seconds(key) for key in keys}
     todo = [entry for entry in entries if any(_mark(entry) not in known[key] for key in keys)]
     written = 0

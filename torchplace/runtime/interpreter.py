@@ -12,7 +12,7 @@ import torch
 
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.lifetimes import Instance, uses
+from torchplace.compiler.lifetimes import Instance, freed_behind, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.runtime.accelerator import Courier, Parcel
@@ -91,7 +91,7 @@ class DeviceProgram:
             waits = [(v, pending.pop(v)) for v in uses(instruction) if v in pending]
             if isinstance(instruction, Recv):
                 pending[instruction.value, instruction.microbatch] = instruction.source
-            result.append((instruction, waits, _freed_from(instructions, at + 1)))
+            result.append((instruction, waits, freed_behind(instructions, at)))
         result += [(Recv(v, s, k), [((v, k), s)], set()) for (v, k), s in pending.items()]  # outputs that end here
         return result
 
@@ -193,12 +193,3 @@ class DeviceProgram:
             env[into] = env[key].add_(env[into]) if into in env else env[key].clone()
 
         return action
-
-
-def _freed_from(instructions: list[Instruction], at: int) -> set[Instance]:
-    """What a row of frees that starts at an index drops: a run before it may drop those after their last use."""
-    freed = set()
-    while at < len(instructions) and isinstance(free := instructions[at], Free):
-        freed.add((free.value, free.microbatch))
-        at += 1
-    return freed

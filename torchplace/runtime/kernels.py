@@ -128,25 +128,32 @@ def make_kernel(
 
 
 def make_stamped(
-    graph: Graph, device: torch.device, keys: Mapping[str, str]
-) -> Callable[[list[Any], Callable[[], None]], Sequence[Any]]:
-    """Compile a whole graph to one function that calls a stamp before its first op and behind every op and its frees.
+    graph: Graph,
+    device: torch.device,
+    keys: Mapping[str, str],
+    ops: Sequence[Op] | None = None,
+    run: Run | None = None,
+) -> Callable[..., Sequence[Any]]:
+    """Compile ops to one function that calls a stamp before the first of them and behind every op and its frees.
 
     Args:
-        graph: all of whose ops run on one device.
+        graph: that they belong to.
         device: torch device that replaces "the device that this op is placed on".
         keys: op name -> structural key, for those that draw random numbers.
+        ops: in order; None for all of the graph.
+        run: inputs and outputs; None for those of the graph.
 
     Returns:
-        A function of the graph's inputs, in a list that it empties, and the stamp; gives `graph.output_values`.
+        A function of the inputs, in a list that it empties, of the stamp and of the step's seed; gives the outputs.
     """
-    run = Run("whole", tuple(v.name for v in graph.inputs), tuple(v.name for v in graph.output_values))
+    ops = graph.ops if ops is None else ops
+    run = run or Run("whole", tuple(v.name for v in graph.inputs), tuple(v.name for v in graph.output_values))
     writer = _Writer(graph, device, keys)
     names = [writer.name(v) for v in run.inputs]
     writer.lines.append("def stamped(args, stamp, seed=0):")
     writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
     writer.lines.append("    stamp()")
-    for op, last in zip(graph.ops, _last_uses(graph.ops, run), strict=True):
+    for op, last in zip(ops, _last_uses(ops, run), strict=True):
         writer.op(op, [writer.name(v) for v in last])
         writer.lines[-1] += "; stamp()"
     writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -15,16 +15,21 @@ import torch
 from torchplace.compiler.dynamo import below_autograd, dispatch_modes_active
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.instructions import Instruction, Send
+from torchplace.compiler.lifetimes import active_devices
 from torchplace.compiler.program import Program
 from torchplace.compiler.verify import verify
 from torchplace.errors import ExecutionError
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import is_accelerator, on_device, visit
+from torchplace.runtime.affinity import deal_cores, keep_to
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
 from torchplace.runtime.transport import bring
 
 Job = Callable[[], None]
+Record = tuple[float, dict[str, list[tuple[Instruction, float, float]]]]
+"""When a program began, and what each of its devices did from when to when, in `perf_counter` seconds."""
+
 IDLE_SECONDS = 0.5
 """After so long without a job, the thread of a device ends; the next job starts another, which takes some 0.1 ms."""
 
@@ -36,9 +41,9 @@ class Worker:
     more threads than there are cores.
     """
 
-    def __init__(self, name: str, threads: int | None) -> None:
-        """Of a device; `threads` is its number of intra-op threads (None: that of whoever calls)."""
-        self.name, self.threads = name, threads
+    def __init__(self, name: str, cores: frozenset[int] = frozenset()) -> None:
+        """Of a device, on some cores of the CPU; none stands for any."""
+        self.name, self.cores = name, cores
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -52,6 +57,7 @@ class Worker:
                 self.thread.start()
 
     def _loop(self) -> None:
+        keep_to(self.cores)
         with torch.no_grad(), below_autograd():
             while (job := self._next()) is not None:
                 job()
@@ -77,7 +83,8 @@ class LocalRuntime:
         self.topology = topology
         own = {d.name: torch.device(d.torch_device) for d in topology.devices}
         self.torch_devices = dict(torch_devices or own)
-        self._workers: dict[str, Worker] = {}
+        self.on_run: Callable[[Executable, Record], None] | None = None
+        self._workers: dict[tuple[str, frozenset[int]], Worker] = {}
         self._submitting = threading.Lock()
 
     def prepare(self, program: Program, graph: Graph, keys: Mapping[str, str] | None = None) -> Executable:
@@ -94,39 +101,49 @@ class LocalRuntime:
         verify(program)
         return Executable(self, program, graph, keys)
 
-    def submit(self, jobs: Mapping[str, Job]) -> None:
-        """Give every device its job of one call. All at once: two calls never stand in different orders."""
+    def submit(self, jobs: Mapping[str, Job], cores: Mapping[str, frozenset[int]]) -> None:
+        """Give every device its job of one call. All at once: two calls never stand in different orders.
+
+        Args:
+            jobs: by device.
+            cores: that a device keeps to; others go anywhere.
+        """
         with self._submitting:
             for device, job in jobs.items():
-                self._worker(device).submit(job)
+                self._worker(device, cores.get(device, frozenset())).submit(job)
 
     def in_worker(self) -> bool:
         """Whether the calling thread is one of ours (it must not wait for the others)."""
         return any(w.thread is threading.current_thread() for w in self._workers.values())
 
-    def _worker(self, device: str) -> Worker:
-        if device not in self._workers:
-            self._workers[device] = Worker(device, self.topology.device(device).threads)
-        return self._workers[device]
+    def _worker(self, device: str, cores: frozenset[int]) -> Worker:
+        if (device, cores) not in self._workers:
+            self._workers[device, cores] = Worker(device, cores)
+        return self._workers[device, cores]
 
 
 class Executable:
     """A program that can be called: with the graph's inputs in order, it returns the graph's outputs."""
 
+    interpreter: type[DeviceProgram] = DeviceProgram
+
     def __init__(self, runtime: LocalRuntime, program: Program, graph: Graph, keys: Mapping[str, str] | None) -> None:
         self.runtime, self.program, self.graph = runtime, program, graph
         self.home = torch.device(graph.home)
+        # Threads that CPU devices share are dealt out among those that compute in this program.
+        self.topology = runtime.topology.used(active_devices(program))
+        self.cores = deal_cores(self.topology, active_devices(program))
         self.active = [d for d in program.devices if program.instructions[d] or self._ends_on(d)]
         self.random = any(op.random for op in graph.ops)
         known = dict(graph.keys()) if self.random else {}
         known.update(keys or {})
-        self.devices = {d: DeviceProgram(program, graph, d, runtime.torch_devices, known) for d in self.active}
+        self.devices = {d: self.interpreter(program, graph, d, runtime.torch_devices, known) for d in self.active}
         self.inputs = [v for v in graph.inputs if v.kind != "constant"]
         self.routes = sorted({(d, i.to) for d, i in program if isinstance(i, Send)})
         self.constants = {n: self._on(t, program.inputs[n].device) for n, t in graph.constants.items()}
         self.ends = [self._end(o) for o in graph.outputs]
         self.accelerators = [d for d in map(runtime.torch_devices.__getitem__, self.active) if is_accelerator(d)]
-        self._last: tuple[float, dict[str, list[tuple[Instruction, float, float]]]] | None = None
+        self._last: Record | None = None
 
     def _end(self, output: Output) -> torch.device | None:
         """Where the caller expects an output; None for where the program leaves it."""
@@ -154,14 +171,20 @@ class Executable:
         caller = visit(self.accelerators)
         caller.begin(v for env in envs.values() for v in env.values())
         begun = perf_counter()
-        if len(self.active) <= 1 or dispatch_modes_active() or self.runtime.in_worker():
+        if self._in_this_thread():
             with caller.ours():
                 self._run_here(call, envs)
         else:
             self._run_on_workers(call, envs)
-        self._last = (begun, call.events)
+        self._last = begun, call.events
+        if self.runtime.on_run is not None:
+            self.runtime.on_run(self, self._last)
         caller.end(v for env in envs.values() for v in env.values())
         return self._finish(envs)
+
+    def _in_this_thread(self) -> bool:
+        """Whether the caller's thread runs all devices, in turn."""
+        return len(self.active) <= 1 or dispatch_modes_active() or self.runtime.in_worker()
 
     def _start(self, args: list[Any]) -> tuple[Call, dict[str, Env]]:
         envs: dict[str, Env] = {d: {} for d in self.active}
@@ -208,7 +231,7 @@ class Executable:
 
     def _advance(self, device: str, at: int, call: Call, env: Env) -> int:
         steps = self.devices[device].steps
-        with on_device(self.runtime.torch_devices[device]):
+        with on_device(self.runtime.torch_devices[device]), self._threads(device, torch.get_num_threads()):
             for i in range(at, len(steps)):
                 try:
                     steps[i](call, env)
@@ -220,7 +243,7 @@ class Executable:
         """Run every device in its worker; the first that fails stops the others."""
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         caller = torch.get_num_threads(), torch.is_inference_mode_enabled()
-        self.runtime.submit({d: self._job(d, call, envs[d], done, caller) for d in self.active})
+        self.runtime.submit({d: self._job(d, call, envs[d], done, caller) for d in self.active}, self.cores)
         failures = []
         try:
             for _ in self.active:
@@ -241,16 +264,12 @@ class Executable:
         done: queue.SimpleQueue[BaseException | None],
         caller: tuple[int, bool],
     ) -> Job:
-        threads = self.runtime.topology.device(device).threads or caller[0]
-
         def job() -> None:
             outcome: BaseException | None = None
             try:
-                if torch.get_num_threads() != threads:
-                    torch.set_num_threads(threads)
                 # `_InferenceMode(False)` would switch autograd on again.
                 inference = torch._C._InferenceMode(True) if caller[1] else nullcontext()
-                with inference, on_device(self.runtime.torch_devices[device]):
+                with inference, on_device(self.runtime.torch_devices[device]), self._threads(device, caller[0]):
                     for step in self.devices[device].steps:
                         step(call, env)
             except BaseException as error:
@@ -259,6 +278,18 @@ class Executable:
             done.put(outcome)
 
         return job
+
+    @contextmanager
+    def _threads(self, device: str, callers: int) -> Iterator[None]:
+        """Within, ops of this thread run on as many intra-op threads as a device has; else on the caller's."""
+        before, wanted = torch.get_num_threads(), self.topology.device(device).threads or callers
+        if before != wanted:
+            torch.set_num_threads(wanted)
+        try:
+            yield
+        finally:
+            if before != wanted:
+                torch.set_num_threads(before)
 
     def _finish(self, envs: dict[str, Env]) -> list[Any]:
         results = []
@@ -272,10 +303,11 @@ class Executable:
     @property
     def timeline(self) -> Timeline:
         """What ran in the last call, and when."""
-        if self._last is None:
-            return Timeline()
-        begun, events = self._last
-        happened = [
-            Event(d, i, start - begun, end - begun) for d, recorded in events.items() for i, start, end in recorded
-        ]
-        return Timeline(sorted(happened, key=lambda e: e.start))
+        return Timeline() if self._last is None else timeline_of(self._last)
+
+
+def timeline_of(record: Record) -> Timeline:
+    """The timeline of a run."""
+    begun, events = record
+    happened = [Event(d, i, start - begun, end - begun) for d, recorded in events.items() for i, start, end in recorded]
+    return Timeline(sorted(happened, key=lambda e: e.start))

@@ -7,7 +7,6 @@ ops left. So the whole graph runs, op after op, and the clock is read between th
 from __future__ import annotations
 
 import statistics
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -25,6 +24,7 @@ from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
 from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import Stopwatch, is_accelerator, on_device
+from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.kernels import make_stamped
 from torchplace.runtime.transport import bring
 
@@ -60,14 +60,15 @@ def measure_ops(
     Needs the memory that one device would need to run the graph alone.
     """
     written = 0
-    for device, threads in sorts(topology):
-        key = DeviceKey.of(device, threads)
+    for device in sorts(topology):
+        key = DeviceKey.of(device)
         known = {} if again else store.seconds(key)
         if all(signature_key(op) in known for part in captured.parts for op in part.ops):
             continue
+        keep_freed_memory()
         timing = _Timing(captured, torch.device(device.torch_device))
         try:
-            with _threads(key.threads), _crowd(device.sharing if key.crowded else 0), on_device(timing.device):
+            with threads_set(key.threads), on_device(timing.device):
                 timing.repeat(seconds, lambda done, name=device.kind: on_progress and on_progress(name, done))  # type: ignore[misc]
         finally:
             samples = timing.samples()
@@ -84,22 +85,19 @@ def is_here(device: Device) -> bool:
     return is_accelerator(there) and (there.index or 0) < torch.accelerator.device_count()
 
 
-def sorts(topology: Topology) -> list[tuple[Device, int | None]]:
-    """One device of each sort that is here, and its threads; CPU devices that share cores with one thread, too.
-
-    What an op gains from a second thread tells how much of the cores it uses (`Measured.demand`).
-    """
-    found: dict[DeviceKey, tuple[Device, int | None]] = {}
-    sharing = {name for group in topology.coruns if group.capacity is not None for name in group.devices}
-    for device in filter(is_here, topology.devices):
-        found.setdefault(DeviceKey.of(device), (device, None))
-        if device.kind == "cpu" and device.name in sharing:
-            found.setdefault(DeviceKey.of(device, 1), (device, 1))
+def sorts(topology: Topology) -> list[Device]:
+    """One device of each sort that is here, whichever number of devices a program uses (`Topology.used`)."""
+    found: dict[DeviceKey, Device] = {}
+    names = topology.device_names
+    for count in range(1, len(names) + 1) if topology.shares_threads else (len(names),):
+        for device in filter(is_here, topology.used(names[:count]).devices[:count]):
+            found.setdefault(DeviceKey.of(device), device)
     return list(found.values())
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
+    """Within, torch has so many intra-op threads; 0 leaves them as they are."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)
@@ -107,31 +105,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _crowd(count: int) -> Iterator[None]:
-    """Within, there are so many threads that rest, with intra-op threads of their own: workers of other devices."""
-    end = threading.Event()
-    ready = threading.Barrier(count + 1)
-
-    def rest() -> None:
-        torch.set_num_threads(threads)
-        torch.ones(1 << 20).add(1.0)  # large enough for its threads to be started
-        ready.wait()
-        end.wait()
-
-    threads = torch.get_num_threads()
-    crowd = [threading.Thread(target=rest, daemon=True) for _ in range(count)]
-    try:
-        for thread in crowd:
-            thread.start()
-        ready.wait()
-        yield
-    finally:
-        end.set()
-        for thread in crowd:
-            thread.join()
 
 
 class _Timing:
@@ -144,8 +117,8 @@ class _Timing:
         self.watch = Stopwatch(device)
         self.times: dict[tuple[int, int], list[float]] = {}
         written = {name for part in captured.parts for op in part.ops for name in op.mutates}
-        self.given = _Inputs(captured.examples, device, written)
-        self.overhead = _stamp_seconds(device)
+        self.given = Inputs(captured.examples, device, written)
+        self.overhead = stamp_seconds(device)
 
     def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
         """Run the graph once for nothing, and then as often as the limits allow."""
@@ -192,7 +165,7 @@ class _Timing:
         ]
 
 
-class _Inputs:
+class Inputs:
     """The inputs of a graph: the examples of its capture where they are known, else tensors of the same type."""
 
     def __init__(self, examples: Mapping[str, Any], device: torch.device, written: Iterable[str]) -> None:
@@ -231,7 +204,7 @@ class _Inputs:
         return torch.empty_strided(sizes, value.type.stride, dtype=dtype, device=self.device).copy_(made)
 
 
-def _stamp_seconds(device: torch.device) -> float:
+def stamp_seconds(device: torch.device) -> float:
     """Seconds that reading the clock takes: they are in every time."""
     watch = Stopwatch(device)
     for _ in range(1000):

@@ -9,9 +9,11 @@ from torchplace.errors import CostError
 from torchplace.placement.cost.compute import Roofline
 from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.store import CostStore, DeviceKey
+from torchplace.placement.cost.workspace import Workspaces
 from torchplace.placement.planning import Request
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.op_times import Progress, is_here, measure_ops, missing
+from torchplace.runtime.op_times import Progress, is_here, measure_ops, missing, sorts
+from torchplace.runtime.op_workspaces import measure_workspaces
 
 COSTS = ("auto", "roofline", "measured", "fitted")
 """The sources of compute costs."""
@@ -26,13 +28,17 @@ def priced(request: Request, captured: Captured, on_progress: Progress | None = 
       the ops of a set of small models.
     - `auto`: measured where the store knows every op already, else the roofline. Nothing is timed.
 
+    Whatever the source, what ops take while they run is as measured where the store knows it; `measured` measures it.
+
     Raises:
         CostError: costs were asked for that are not known, of devices that are not here.
     """
     store, topology = CostStore(), request.topology
+    request = replace(request, workspace=Workspaces(store))
     if request.source == "measured":
         _require_known(captured, topology, store)
         measure_ops(captured, topology, store, on_progress=on_progress)
+        measure_workspaces(captured, topology, store)
         return replace(request, cost=Measured(store))
     if request.source == "fitted":
         from torchplace.placement.cost.fitted import Fitted
@@ -46,7 +52,7 @@ def priced(request: Request, captured: Captured, on_progress: Progress | None = 
 
 
 def _knows_all(captured: Captured, topology: Topology, store: CostStore) -> bool:
-    keys = dict.fromkeys(DeviceKey.of(d) for d in topology.devices)
+    keys = {DeviceKey.of(d) for d in topology.devices if not is_here(d)} | {DeviceKey.of(d) for d in sorts(topology)}
     return all(not missing(captured, store.seconds(key)) for key in keys)
 
 

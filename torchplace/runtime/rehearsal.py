@@ -1,4 +1,4 @@
-"""Runs a placed model beside eager: are the results the same, and does the prediction hold?"""
+"""Runs a placed model beside eager: are the results the same, and which takes longer?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from torchplace.placement.report.units import duration_text
+from torchplace.runtime.steps import Step
 
 
 @dataclass(frozen=True)
@@ -74,36 +74,30 @@ def measure(
     Random ops draw other numbers than eager's: compare such models in `eval()` mode.
     """
     compiled = compiler(copy.deepcopy(model) if isinstance(model, nn.Module) else model)
-    eager_result = _step(model, args, kwargs, training)
-    result = _step(compiled, args, kwargs, training)
-    times: dict[str, list[float]] = {"eager": [], "placed": []}
+    eager, placed = (Step(m, args, kwargs, training) for m in (model, compiled))
+    results = [_result(step) for step in (eager, placed)]
+    times: dict[Step, list[float]] = {eager: [], placed: []}
     for _ in range(steps):
-        for name, which in (("eager", model), ("placed", compiled)):
+        for step, taken in times.items():
+            step.forget()
             start = perf_counter()
-            _step(which, args, kwargs, training)
-            times[name].append(perf_counter() - start)
+            step()
+            taken.append(perf_counter() - start)
     return Measurement(
         compiled,
-        _difference(eager_result[0], result[0]),
-        _difference(eager_result[1], result[1]) if training else None,
-        statistics.median(times["eager"]),
-        statistics.median(times["placed"]),
+        _difference(results[0][0], results[1][0]),
+        _difference(results[0][1], results[1][1]) if training else None,
+        statistics.median(times[eager]),
+        statistics.median(times[placed]),
         training,
         steps,
     )
 
 
-def _step(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool) -> tuple[list[Any], list[Any]]:
-    """One call; returns the outputs, and the gradients of the parameters."""
-    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
-    for parameter in parameters:
-        parameter.grad = None
-    with torch.set_grad_enabled(training):
-        outputs = [o for o in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(o, torch.Tensor)]
-    floating = [o for o in outputs if o.requires_grad]
-    if training and floating:
-        torch.autograd.backward([o.float().mean() for o in floating])
-    return [o.detach() for o in outputs], [p.grad for p in parameters if p.grad is not None]
+def _result(step: Step) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The outputs of a step, and the gradients of the parameters."""
+    step.forget()
+    return step(), step.gradients
 
 
 def _difference(expected: Sequence[torch.Tensor], actual: Sequence[torch.Tensor]) -> float:

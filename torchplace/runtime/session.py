@@ -11,7 +11,7 @@ from torchplace.compiler.capture import Captured
 from torchplace.compiler.dynamo import Runner
 from torchplace.compiler.graph import Value
 from torchplace.errors import OptionError
-from torchplace.placement.evaluate import Evaluator
+from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request, finish, follow_plan, make_plan
 from torchplace.runtime.local import Executable, LocalRuntime
@@ -21,10 +21,11 @@ from torchplace.runtime.state import Owners, move_in_place
 
 @dataclass(eq=False)
 class Placed:
-    """One captured graph of a model: its plan, and what runs its parts."""
+    """One captured graph of a model: its plan, what runs its parts, and the compute costs that it was planned with."""
 
     plan: Plan
     parts: tuple[Executable, ...]
+    cost: ComputeCost
 
 
 @dataclass(eq=False)
@@ -59,23 +60,22 @@ class Session:
     def __call__(self, captured: Captured) -> Sequence[Runner]:
         """Plan a graph, settle its parameters, and prepare its programs."""
         fixed = self.owners.of(captured.state)
-        plan = self._plan_for(captured, fixed)
+        request = priced(self.request, captured)
+        plan = self._plan_for(captured, fixed, request)
         self._settle(captured, plan)
         keys = plan.keys
         parts = tuple(
             self.runtime.prepare(program, part, keys)
             for program, part in zip(plan.programs, captured.parts, strict=True)
         )
-        self.placed.append(Placed(plan, parts))
+        self.placed.append(Placed(plan, parts, request.cost))
         return parts
 
-    def _plan_for(self, captured: Captured, fixed: dict[str, str]) -> Plan:
-        request = priced(self.request, captured)
+    def _plan_for(self, captured: Captured, fixed: dict[str, str], request: Request) -> Plan:
         for plan in () if self.plan is None else (self.plan, *self.plan.rest):
             placement = plan.placement_for(captured)
             if placement is not None:
-                evaluator = Evaluator(captured, request.topology, request.cost, fixed)
-                return finish(evaluator, placement, request, plan.solver, plan.solve_time)
+                return finish(request.evaluator(captured, fixed), placement, request, plan.solver, plan.solve_time)
         if fixed:
             return follow_plan(captured, request, fixed)
         if self.plan is not None and not self.placed:

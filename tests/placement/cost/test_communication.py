@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from torchplace.errors import OptionError, TopologyError
 from torchplace.placement.cost.communication import AlphaBeta
-from torchplace.placement.topology import Topology
+from torchplace.placement.topology import Device, Link, Piece, Topology
 
 DGX = Topology.preset("dgx1-v100")
 COST = AlphaBeta(DGX)
@@ -52,3 +52,14 @@ def test_wrong_arguments() -> None:
         COST.time("gpu:0", "gpu:1", -1)
     with pytest.raises(TopologyError, match=r"no device 'gpu:9'; did you mean"):
         COST.time("gpu:0", "gpu:9", 1)
+
+
+def test_parameters_are_those_of_the_size() -> None:
+    pieces = (Piece(0, 1e-5, 1e8), Piece(1000, 2e-5, 1e9))
+    devices = [Device(name, "toy", 1 << 30, {"float32": 1.0}, 1.0, 1.0) for name in ("a", "b")]
+    links = [Link("a", "b", "k", 1e9, 0.0, pieces), Link("b", "a", "k", 1e9, 0.0, pieces)]
+    cost = AlphaBeta(Topology("two", tuple(devices), (), tuple(links)))
+    assert cost.parameters("a", "b", 10) == (1e-5, 1e8)
+    assert cost.parameters("a", "b") == (2e-5, 1e9), "those of 1 MiB"
+    assert cost.time("a", "b", 999) == pytest.approx(1e-5 + 999 / 1e8)
+    assert cost.time("a", "b", 100_000) == pytest.approx(2e-5 + 1e-4)

@@ -37,7 +37,7 @@ TOPOLOGY = Topology("three", (FAST, ALIKE, SLOW), (), LINKS)
 
 def test_each_op_is_asked_for_once_for_each_sort_of_device() -> None:
     counting = Counting()
-    cost = Remembered(counting, TOPOLOGY)
+    cost = Remembered(counting)
     assert cost.name == "counting"
     for op in chain(2).ops:
         for _ in range(3):
@@ -50,7 +50,7 @@ def test_each_op_is_asked_for_once_for_each_sort_of_device() -> None:
 def test_ops_of_one_name_are_told_apart() -> None:
     """A graph's parts may each have an op of that name."""
     counting = Counting()
-    cost = Remembered(counting, TOPOLOGY)
+    cost = Remembered(counting)
     for graph in (chain(1), chain(1)):
         cost.time(graph.ops[0], FAST)
     assert counting.asked["time", "v0", 1.0] == 2

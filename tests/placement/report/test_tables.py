@@ -18,7 +18,7 @@ def test_a_plan_as_people_read_it() -> None:
     plan = plan_of()
     text = plan_text(plan)
     assert text.splitlines()[0] == "toy on machine"
-    rows = rows_of(text)
+    rows = rows_of(text.split("memory at")[0])
     assert list(rows) == ["d0", "d1", "d2"]
     p = plan.predicted
     for i, device in enumerate(("d0", "d1", "d2")):
@@ -34,9 +34,28 @@ def test_a_plan_as_people_read_it() -> None:
     assert "solver by hand, objective latency, 250 ms, seed 7" in text
 
 
+def test_what_takes_the_memory() -> None:
+    plan = plan_of()
+    first, *lines = plan_text(plan).split("memory at")[1].splitlines()
+    assert first == " each device's peak"
+    headings = [cell.strip() for cell in lines[1].split("┃")[1:-1]]
+    assert headings == ["device", "parameters", "gradients", "inputs, outputs", "temporaries"]
+    rows = rows_of("\n".join(lines))
+    memory = plan.predicted.memory
+    for device in ("d0", "d1", "d2"):
+        kinds = ("parameters", "gradients", "caller", "temporaries")
+        assert rows[device] == [f"{memory[device].get(kind, 0)} B" for kind in kinds]
+    adam = dataclasses.replace(plan, optimizer="adam")
+    assert "optimizer adam: its state is counted" in plan_text(adam).splitlines()
+    assert "optimizer" not in plan_text(plan)
+
+
 def test_devices_that_do_nothing_share_a_line() -> None:
     plan = plan_of(dict.fromkeys(plan_of().placement, "d0"))
-    assert list(rows_of(plan_text(plan))) == ["d0", "2 idle"]
+    assert list(rows_of(plan_text(plan).split("memory at")[0])) == ["d0", "2 idle"]
+    assert list(rows_of(plan_text(plan).split("memory at")[1])) == ["d0"]
+    unknown = dataclasses.replace(plan, predicted=Predicted(1.0))
+    assert "memory at" not in plan_text(unknown)
 
 
 def test_what_else_a_plan_may_be() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from torchplace.errors import TopologyError
 from torchplace.placement.topology import Topology
+from torchplace.placement.topology.parts.networks import NETWORKS
 from torchplace.placement.topology.presets import network_names, preset_names
 from torchplace.placement.topology.presets.cluster import MAX_BOXES, Cluster, parse
-from torchplace.placement.topology.presets.networks import NETWORKS
 
 
 def test_names_say_preset_number_and_network() -> None:

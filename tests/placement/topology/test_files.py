@@ -5,6 +5,7 @@ import json
 import os
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchplace.errors import TopologyError
-from torchplace.placement.topology import Device, Switch, Topology, both_ways, files
+from torchplace.placement.topology import Device, Piece, Switch, Topology, both_ways, files
 from torchplace.placement.topology.presets import PRESETS, preset
 
 GOOD: dict[str, Any] = {
@@ -68,6 +69,14 @@ names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]{0,6}", fullmatch=True)
 texts = st.text(min_size=1, max_size=8).filter(str.strip)
 
 
+pieces = st.builds(
+    lambda starts, latency, bandwidth: tuple(Piece(start, latency, bandwidth) for start in sorted(starts)),
+    st.sets(st.integers(0, 1 << 40), max_size=3),
+    st.just(0.0) | positive,
+    positive,
+)
+
+
 @st.composite
 def topologies(draw: st.DrawFn) -> Topology:
     first, *others = draw(st.lists(names, min_size=2, max_size=5, unique=True))
@@ -86,7 +95,7 @@ def topologies(draw: st.DrawFn) -> Topology:
         for name in others
     )
     links = [both_ways(name, first, draw(texts), draw(positive), draw(positive)) for name in others]
-    flat = tuple(link for pair in links for link in pair)
+    flat = tuple(replace(link, pieces=draw(pieces)) for pair in links for link in pair)
     kind = draw(texts) if all(device.peer_to_peer for device in devices) else "host-memory"
     return Topology(draw(texts), devices, (Switch(first, kind),), flat)
 
@@ -133,6 +142,10 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
     """Sets the value (last) at a path."""
     *way, last, value = path
     return lambda data: at(data, *way).__setitem__(last, value)
+
+
+def _piece(nbytes: object, latency: object, bandwidth: object, **more: object) -> dict[str, object]:
+    return {"nbytes": nbytes, "latency": latency, "bandwidth": bandwidth, **more}
 
 
 def drop(*path: str | int) -> Callable[[dict[str, Any]], None]:
@@ -200,6 +213,16 @@ CORRUPTIONS: list[tuple[Callable[[dict[str, Any]], None], list[str]]] = [
     (put("links", 0, "bandwidth", 0), ["links[0].bandwidth is 0, expected bytes/s"]),
     (put("links", 0, "bandwidth", "12 GB/s"), ["links[0].bandwidth is '12 GB/s'"]),
     (put("links", 0, "latency", None), ["links[0].latency is None"]),
+    (put("links", 0, "pieces", 5), ["links[0].pieces is 5, expected a list of pieces"]),
+    (put("links", 0, "pieces", [3]), ["links[0].pieces[0] is 3, expected fields nbytes, latency, bandwidth"]),
+    (put("links", 0, "pieces", [{"nbytes": 0, "latency": 0}]), ["links[0].pieces[0].bandwidth is missing, expected"]),
+    (put("links", 0, "pieces", [_piece(0, 0, 1, size=1)]), ["links[0].pieces[0].size is no field", "nbytes, latency"]),
+    (put("links", 0, "pieces", [_piece(-1, 0, 1)]), ["pieces[0].nbytes is -1, expected bytes, a whole number, 0"]),
+    (put("links", 0, "pieces", [_piece(0.5, 0, 1)]), ["pieces[0].nbytes is 0.5"]),
+    (put("links", 0, "pieces", [_piece(0, "x", 1)]), ["links[0].pieces[0].latency is 'x', expected seconds, a number"]),
+    (put("links", 0, "pieces", [_piece(0, 0, 0)]), ["links[0].pieces[0].bandwidth is 0, expected bytes/s, a number"]),
+    (put("links", 0, "pieces", [_piece(9, -1.1, 9)]), ["link gpu:0->pcie:0: piece from 9 bytes on: latency is -1.1"]),
+    (put("links", 0, "pieces", [_piece(9, 1, 9)] * 2), ["gpu:0->pcie:0: a piece from 9 bytes on stands before one"]),
     (put("links", 1, GOOD["links"][0]), ["2 links go from 'gpu:0' to 'pcie:0'"]),
 ]
 
@@ -265,7 +288,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refusal(tmp_path / "no.yaml")
-    assert "the suffix is '.txt', expected .yaml, .yml, .json" in refusal(tmp_path / "no.txt")
+    assert "the suffix is '.toml', expected .yaml, .yml, .json" in refusal(tmp_path / "no.toml")
     (tmp_path / "dir.json").mkdir()
     assert "cannot be read: Is a directory" in refusal(tmp_path / "dir.json")
 

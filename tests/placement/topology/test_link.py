@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from torchplace.errors import TopologyError
-from torchplace.placement.topology import Link, both_ways
+from torchplace.placement.topology import Link, Piece, both_ways
 
 
 def test_name_and_lanes() -> None:
@@ -35,3 +35,35 @@ def test_wrong_values_are_named(link: tuple[str, str, str, float, float], named:
     with pytest.raises(TopologyError) as caught:
         Link(*link)
     assert named in str(caught.value)
+
+
+def test_pieces_say_what_sizes_cost() -> None:
+    later, always = Piece(100, 2.0, 5.0), Piece(0, 0.5, 1e9)
+    assert Link("a", "b", "k", 3.0, 1.0).regimes == (Piece(0, 1.0, 3.0),)
+    assert Link("a", "b", "k", 3.0, 1.0, (later,)).regimes == (Piece(0, 1.0, 3.0), later)
+    assert Link("a", "b", "k", 3.0, 1.0, [always, later]).regimes == (always, later)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("piece", "named"),
+    [
+        ((-1, 0.0, 1.0), "nbytes is -1, expected a whole number, 0 or more (bytes)"),
+        ((1.5, 0.0, 1.0), "nbytes is 1.5"),
+        ((True, 0.0, 1.0), "nbytes is True"),
+        ((8, 0.0, 0.0), "piece from 8 bytes on: bandwidth is 0.0"),
+        ((8, 0.0, float("inf")), "bandwidth is inf"),
+        ((8, float("nan"), 1.0), "latency is nan, expected a number"),
+        ((8, "1us", 1.0), "latency is '1us'"),
+        ((0, -1e-9, 1.0), "latency is -1e-09, expected a number, 0 or more (seconds)"),
+        ((8, -2.1, 4.0), "latency is -2.1, expected a number, -2 or more, for 8 bytes take time (seconds)"),
+    ],
+)
+def test_wrong_pieces_are_named(piece: tuple[int, float, float], named: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        Piece(*piece)
+    assert named in str(caught.value)
+
+
+def test_pieces_ascend() -> None:
+    with pytest.raises(TopologyError, match="link a->b: a piece from 8 bytes on stands before one from 8 bytes on"):
+        Link("a", "b", "k", 1.0, 0.0, (Piece(8, 0.0, 1.0), Piece(8, 1.0, 1.0)))

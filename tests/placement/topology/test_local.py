@@ -9,7 +9,7 @@ import torch
 
 from torchplace.errors import OptionError, TopologyError
 from torchplace.placement.topology import Topology, local
-from torchplace.placement.topology.local import CpuFigures, machine_memory, write_figures
+from torchplace.placement.topology.local import CpuFigures, machine_memory, pair_threads, write_figures
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, count: int, kind: str = "cuda", mem
 def test_cpu_devices(n: int) -> None:
     machine = Topology.local(n)
     assert machine.device_names == tuple(f"cpu:{i}" for i in range(n))
-    nominal = CpuFigures.nominal(torch.get_num_threads())
+    nominal = CpuFigures.nominal(max(1, torch.get_num_threads() // n))
     for device in machine.devices:
         assert (device.kind, device.torch_device, device.threads) == ("cpu", "cpu", None)
         assert device.memory == machine_memory() // n
@@ -59,11 +59,13 @@ def test_two_devices_by_default_and_the_same_digest_each_time() -> None:
 @pytest.mark.usefixtures("no_accelerator")
 def test_measured_figures_take_the_place_of_nominal_ones() -> None:
     before = Topology.local(2, threads=3)
-    write_figures(3, CpuFigures(peak_flops=123e9, transfer_latency=8e-6, transfer_bandwidth=7e9))
+    write_figures(3, CpuFigures(peak_flops=123e9))
+    write_figures(pair_threads(), CpuFigures(transfer_latency=8e-6, transfer_bandwidth=7e9, wake=3e-6))
     after = Topology.local(2, threads=3)
     assert after.device("cpu:1").peak("float32") == 123e9
     assert after.device("cpu:1").threads == 3
     assert after.route("cpu:0", "cpu:1").time(7e9) == pytest.approx(1 + 8e-6)
+    assert after.host.wake == 3e-6, "what the host adds was measured on two devices"
     assert after.digest == before.digest, "measuring again keeps plans valid"
     assert Topology.local(2, threads=2).device("cpu:0").peak("float32") != 123e9
 
@@ -85,7 +87,7 @@ def test_accelerators_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.device_names == ("cuda:0", "cuda:1", "cuda:2")
     assert [device.torch_device for device in machine.devices] == list(machine.device_names)
     assert [device.memory for device in machine.devices] == [(5 << 30) + i for i in range(3)]
-    assert machine.route("cuda:0", "cuda:2").nodes == ("cuda:0", "host", "cuda:2")
+    assert machine.route("cuda:0", "cuda:2").nodes == ("cuda:0", "socket:0", "cuda:2")
 
 
 def test_too_few_accelerators_leave_cpu_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +122,19 @@ def test_a_machine_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", unknown)
     with pytest.raises(TopologyError, match="memory of this machine is unknown here; give a topology file"):
         machine_memory()
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_devices_share_the_threads_of_torch() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        machine, own = Topology.local(3), Topology.local(3, threads=2)
+    finally:
+        torch.set_num_threads(before)
+    assert [machine.used(names).device("cpu:0").threads for names in ((), ("cpu:0",), ("cpu:0", "cpu:2"))] == [4, 4, 2]
+    assert machine.used(machine.device_names).device("cpu:2").threads == 1
+    assert machine.used(("cpu:1",)).device("cpu:1").peak("float32") == 4 * machine.device("cpu:1").peak("float32")
+    assert machine.used(("cpu:1",)).digest == machine.digest
+    assert machine.used(("cpu:1",)).route("cpu:0", "cpu:2") is machine.route("cpu:0", "cpu:2")
+    assert own.used(("cpu:0",)) is own, "threads that were asked for stay"

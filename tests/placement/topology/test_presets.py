@@ -9,7 +9,7 @@ import pytest
 
 from torchplace.errors import OptionError, TopologyError
 from torchplace.placement.topology import Topology
-from torchplace.placement.topology.draw import code
+from torchplace.placement.topology.draw.codes import code
 from torchplace.placement.topology.presets import PRESETS, network_names, preset, preset_names
 from torchplace.placement.topology.presets.big_sur import LAYOUTS, big_sur
 
@@ -79,13 +79,13 @@ def test_it_survives_being_plain_data(machine: Topology) -> None:
     ("name", "gpus", "float32", "float16", "bandwidth", "gigabytes"),
     [
         ("big-sur", 8, 6.84, 6.84, 288, 12),
-        ("dgx1-p100", 8, 10.6, 21.2, 732, 16),
+        ("dgx1-p100", 8, 10.6, 21.2, 732, 17),
         ("dgx1-v100", 8, 15.7, 125, 900, 17),
-        ("dgx2", 16, 15.7, 125, 900, 32),
+        ("dgx2", 16, 15.7, 125, 900, 34),
         ("dgx-a100", 8, 19.5, 312, 2039, 86),
         ("dgx-h100", 8, 66.9, 989.4, 3350, 86),
-        ("dgx-b200", 8, 80, 2250, 7670, 192),
-        ("rtx4090x4", 4, 82.6, 165.2, 1008, 24),
+        ("dgx-b200", 8, 75, 2250, 7670, 192),
+        ("rtx4090x4", 4, 82.6, 165.2, 1008, 26),
         ("rtx3090-3060", 4, 35.6, 71, 936, 26),
     ],
 )
@@ -250,7 +250,7 @@ def test_nvswitches_join_all_pairs_alike(name: str, shown: str, bandwidth: float
 
 @pytest.mark.parametrize(
     ("name", "hops", "bandwidth"),
-    [("dgx1-p100", 2, 12e9), ("dgx2", 3, 12e9), ("dgx-a100", 3, 24e9), ("dgx-h100", 2, 48e9), ("dgx-b200", 2, 48e9)],
+    [("dgx1-p100", 2, 12e9), ("dgx2", 4, 12e9), ("dgx-a100", 4, 24e9), ("dgx-h100", 3, 48e9), ("dgx-b200", 3, 48e9)],
 )
 def test_each_half_of_the_gpus_is_below_a_socket_of_its_own(name: str, hops: int, bandwidth: float) -> None:
     machine = preset(name)

@@ -86,9 +86,8 @@ class Roofline:
         return float(seconds + device.launch_overhead)
 
     def demand(self, op: Op, device: Device) -> float:
-        """All threads of a CPU device for an op that torch splits; else 1."""
-        largest = max((v.type.numel for v in op.outputs if isinstance(v.type, TensorType)), default=0)
-        return float(device.threads or 1) if largest >= PARALLEL_ELEMENTS else 1.0
+        """Cores that it keeps busy (`threads_used`)."""
+        return threads_used(op, device)
 
 
 class _Work(NamedTuple):
@@ -105,6 +104,14 @@ class _Work(NamedTuple):
         product = product_of(op)
         vectors, tiles = (padded_flops(product, *t) if product else 0.0 for t in (CPU_TILE, ACCELERATOR_TILE))
         return cls(is_free(op), max(op.flops, vectors), max(op.flops, tiles), bytes_touched(op), op.dtype)
+
+
+def threads_used(op: Op, device: Device) -> float:
+    """Intra-op threads that an op keeps busy: all of a CPU device's if torch splits it; else 1."""
+    if device.kind != "cpu" or (device.threads or 1) == 1:
+        return 1.0
+    largest = max((v.type.numel for v in op.outputs if isinstance(v.type, TensorType)), default=0)
+    return float(device.threads or 1) if largest >= PARALLEL_ELEMENTS else 1.0
 
 
 def padded_flops(product: Product, rows: int, columns: int, least: int) -> float:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torchplace.compiler.graph import Op
-from torchplace.placement.cost.compute import ComputeCost, Roofline
+from torchplace.placement.cost.compute import ComputeCost, Roofline, threads_used
 from torchplace.placement.cost.families import family_of, kind_of, places, terms
 from torchplace.placement.cost.features import features
-from torchplace.placement.cost.measured import cores_kept_busy
 from torchplace.placement.cost.regression import Regression, fit, stack
 from torchplace.placement.cost.signature import signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
@@ -98,7 +97,7 @@ class Fitted:
         self.store = store or CostStore()
         self.fallback: ComputeCost = fallback or Roofline()
         self._tables: dict[DeviceKey, _Table] = {}
-        self._keys: dict[tuple[Device, int | None], DeviceKey] = {}
+        self._keys: dict[Device, DeviceKey] = {}
 
     def time(self, op: Op, device: Device) -> float:
         """Seconds that `op` takes on `device`."""
@@ -106,13 +105,8 @@ class Fitted:
         return self.fallback.time(op, device) if found is None else found
 
     def demand(self, op: Op, device: Device) -> float:
-        """Cores that it keeps busy, as of `Measured.demand`."""
-        if device.kind != "cpu" or device.threads == 1:
-            return 1.0
-        found, alone = self._table(device).seconds(op), self._table(device, 1).seconds(op)
-        if found is None or alone is None:
-            return self.fallback.demand(op, device)
-        return cores_kept_busy(found, alone, device)
+        """Cores that it keeps busy (`threads_used`)."""
+        return threads_used(op, device)
 
     def fits(self, device: Device) -> list[Fit]:
         """The regressions of a sort of device and their errors: families, then kinds, then that of all ops."""
@@ -130,10 +124,10 @@ class Fitted:
                 weight += seconds
         return total / weight if weight else 0.0
 
-    def _table(self, device: Device, threads: int | None = None) -> _Table:
-        key = self._keys.get((device, threads))
+    def _table(self, device: Device) -> _Table:
+        key = self._keys.get(device)
         if key is None:
-            key = self._keys[device, threads] = DeviceKey.of(device, threads)
+            key = self._keys[device] = DeviceKey.of(device)
         if key not in self._tables:
             self._tables[key] = _Table(self.store.samples(key))
         return self._tables[key]

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 from torchplace.errors import CostError
 from torchplace.placement.topology.device import Device
-from torchplace.placement.topology.figures import cache_directory, cores, cpu_model
+from torchplace.placement.topology.figures import cache_directory, cpu_model
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ops (
   device TEXT NOT NULL, key TEXT NOT NULL, signature TEXT NOT NULL, target TEXT NOT NULL, features TEXT NOT NULL,
   seconds REAL NOT NULL, samples INTEGER NOT NULL, PRIMARY KEY (device, key));
+CREATE TABLE IF NOT EXISTS workspaces (
+  device TEXT NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (device, key));
 """
 
 
@@ -33,25 +35,21 @@ class DeviceKey(NamedTuple):
         hardware: the CPU's model; "" for others, whose kind says it.
         torch: its version.
         threads: intra-op threads; 0 where there are none.
-        crowded: several CPU devices have more threads together than there are cores (`Device.sharing`).
     """
 
     kind: str
     hardware: str
     torch: str
     threads: int
-    crowded: bool = False
 
     @classmethod
-    def of(cls, device: Device, threads: int | None = None) -> DeviceKey:
-        """The key of a device here, with this torch; `threads` overrides those of a CPU device."""
+    def of(cls, device: Device) -> DeviceKey:
+        """The key of a device here, with this torch."""
         import torch
 
         if device.kind != "cpu":
             return cls(device.kind, "", str(torch.__version__), 0)
-        count = threads or device.threads or torch.get_num_threads()
-        crowded = count > 1 and device.sharing > 1 and device.sharing * count > cores()
-        return cls(device.kind, cpu_model(), str(torch.__version__), count, crowded)
+        return cls(device.kind, cpu_model(), str(torch.__version__), device.threads or torch.get_num_threads())
 
     def __str__(self) -> str:
         return json.dumps(list(self))
@@ -128,6 +126,19 @@ class CostStore:
         ]
         with self._open() as connection:
             connection.executemany("INSERT OR REPLACE INTO ops VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def workspaces(self, device: DeviceKey) -> dict[str, int]:
+        """Signature key -> bytes that an op takes on a sort of device beyond its inputs and results."""
+        if not self.path.exists():
+            return {}
+        with self._open() as connection:
+            return dict(connection.execute("SELECT key, bytes FROM workspaces WHERE device = ?", (str(device),)))
+
+    def write_workspaces(self, device: DeviceKey, found: Mapping[str, int]) -> None:
+        """Keep workspaces, by signature key; those that are there already are replaced. All of them or none."""
+        rows = [(str(device), key, nbytes) for key, nbytes in found.items()]
+        with self._open() as connection:
+            connection.executemany("INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)", rows)
 
     def devices(self) -> list[DeviceKey]:
         """The sorts of devices that something was measured on."""

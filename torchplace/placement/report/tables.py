@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import inf
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from torchplace.placement.report.units import bytes_text, duration_text, ratio_text
@@ -26,12 +28,19 @@ class Row:
         plan: what it found; None when it found nothing that fits.
         seconds: that it took.
         reason: why it found nothing.
+        topology: name of the topology that it was asked for.
     """
 
     solver: str
     plan: Plan | None
     seconds: float
     reason: str = ""
+    topology: str = ""
+
+    @property
+    def step_time(self) -> float:
+        """Predicted seconds; infinite where nothing fits."""
+        return inf if self.plan is None else self.plan.predicted.step_time
 
 
 def plan_table(plan: Plan) -> Table:
@@ -61,6 +70,30 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+_MEMORY = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "saved activations",
+    "caller": "inputs, outputs",
+    "temporaries": "temporaries",
+}
+"""What takes memory (`Predicted.memory`) -> heading of its column."""
+
+
+def memory_table(plan: Plan) -> Table:
+    """A line for each device that holds something: what takes its memory when most is taken."""
+    memory = {device: parts for device, parts in plan.predicted.memory.items() if parts}
+    present = [what for what in _MEMORY if any(what in parts for parts in memory.values())]
+    table = Table(title="memory at each device's peak", title_justify="left")
+    table.add_column("device")
+    for what in present:
+        table.add_column(_MEMORY[what], justify="right")
+    for device, parts in memory.items():
+        table.add_row(device, *(bytes_text(parts.get(what, 0)) for what in present))
+    return table
+
+
 def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
@@ -70,6 +103,8 @@ def plan_lines(plan: Plan) -> list[str]:
         f"lower bound {duration_text(plan.lower_bound)}{gap}",
         f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
     ]
+    if plan.optimizer:
+        lines.append(f"optimizer {plan.optimizer}: its state is counted")
     if plan.rest:
         ops = ", ".join(str(len(p.placement)) for p in plan.rest)
         lines.append(f"{len(plan.rest)} more graph(s), after graph breaks, with {ops} ops")
@@ -77,15 +112,27 @@ def plan_lines(plan: Plan) -> list[str]:
 
 
 def compare_table(rows: Sequence[Row], title: str) -> Table:
-    """A line for each solver, the best one marked."""
-    best = min((r.plan.predicted.step_time for r in rows if r.plan), default=0.0)
+    """A line for each solver, below its topology where there are several; the best ones of each are marked."""
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row.topology] = min(row.step_time, best.get(row.topology, inf))
     table = Table(title=title, title_justify="left")
     table.add_column("solver")
     for column in ("step time", "to best", "gap", "devices", "peak memory", "moved", "solve time"):
         table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*_cells(row, best))
+    for topology, group in groupby(rows, key=lambda row: row.topology):
+        if len(best) > 1:
+            table.add_section()
+            table.add_row(f"[b]{escape(topology)}[/]")
+        for row in group:
+            table.add_row(*_cells(row, best[topology]))
     return table
+
+
+def row_text(row: Row) -> str:
+    """A row in a line, for while others are still to come."""
+    found = "does not fit" if row.plan is None else duration_text(row.step_time)
+    return f"{row.topology}  {row.solver}  {found}  (solved in {duration_text(row.seconds)})"
 
 
 def _cells(row: Row, best: float) -> list[str]:
@@ -116,4 +163,5 @@ def render(*parts: RenderableType, width: int = 110) -> str:
 
 def plan_text(plan: Plan) -> str:
     """What `print(plan)` shows."""
-    return render(plan_table(plan), *plan_lines(plan))
+    tables = [plan_table(plan), *([memory_table(plan)] if any(plan.predicted.memory.values()) else [])]
+    return render(*tables, *plan_lines(plan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torchplace.errors import TopologyError
-from torchplace.placement.topology.checks import require_name, require_number, require_text
+from torchplace.placement.topology.checks import require_name, require_number, require_text, require_whole
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class CoRun:
     where the demand is the sum of what the k running segments ask for (`ComputeCost.demand`), and a segment's grip is
     the share of its time in which it keeps the host busy (0 to 1): small ops from one interpreter hinder each other.
 
+    CPU devices that share cores share `threads`, too: a program that uses k of them gives each an equal part of them
+    (`Topology.used`). So one that works alone has all cores, and several do not get into each other's way.
+
     Attributes:
         name: what they share: "cores", "power"; unique in a topology.
         devices: names of the devices; a device is in one group at most.
@@ -26,6 +29,7 @@ class CoRun:
         slowdown: factors, 1 or more, by the number of devices that compute: of one, of two, and so on; the last
             stands for more.
         contention: how much longer it takes, per device that runs too, where both keep the host busy all the time.
+        threads: intra-op threads that members without a number of their own share; None where none are shared.
 
     Raises:
         TopologyError: a field has a value that it cannot have.
@@ -36,6 +40,7 @@ class CoRun:
     capacity: float | None = None
     slowdown: tuple[float, ...] = (1.0,)
     contention: float = 0.0
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         require_text("co-run group", "name", self.name)
@@ -47,6 +52,8 @@ class CoRun:
         if self.capacity is not None:
             require_number(owner, "capacity", self.capacity, "units of demand")
         require_number(owner, "contention", self.contention, "a factor", zero=True)
+        if self.threads is not None:
+            require_whole(owner, "threads", self.threads, "intra-op threads")
         if not self.slowdown or any(
             not isinstance(f, (int, float)) or not 1 <= f < float("inf") for f in self.slowdown
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.checks import require_name, require_number, require_text, require_whole
@@ -27,11 +27,8 @@ class Device:
         launch_overhead: seconds that every op costs before it does any work.
         torch_device: the torch device that it stands for here, such as "cuda:0". Several CPU devices share
             "cpu".
-        threads: intra-op threads of a CPU device's worker; None means what `torch.get_num_threads()` says.
-        sharing: how many CPU devices, it included, share its cores. Where their threads are more than the cores, ops
-            on several threads take longer, even while the others rest: their threads no longer wait awake.
-        crowding: seconds that an op on several threads takes longer while another of them computes, for its threads
-            wait for each other and for cores.
+        threads: intra-op threads of a CPU device's worker; None means a share of its group's (`CoRun.threads`) or,
+            without such a group, what `torch.get_num_threads()` says.
         peer_to_peer: other devices may read and write its memory over PCIe or the like. Without it, what it sends or
             gets is staged in host memory (`staging`), but for devices that a link joins to it directly.
 
@@ -47,8 +44,6 @@ class Device:
     launch_overhead: float
     torch_device: str = "cpu"
     threads: int | None = None
-    sharing: int = 1
-    crowding: float = 0.0
     peer_to_peer: bool = True
 
     def __post_init__(self) -> None:
@@ -65,8 +60,6 @@ class Device:
             )
         if self.threads is not None:
             require_whole(owner, "threads", self.threads, "intra-op threads")
-        require_whole(owner, "sharing", self.sharing, "devices")
-        require_number(owner, "crowding", self.crowding, "seconds", zero=True)
         if not isinstance(self.peer_to_peer, bool):
             raise TopologyError(f"{owner}: peer_to_peer is {self.peer_to_peer!r}, expected True or False")
 
@@ -81,6 +74,16 @@ class Device:
             require_number(owner, f"peak_flops[{dtype!r}]", flops, "FLOP/s")
         # A copy, so that nobody changes a frozen device through the mapping that it was made from.
         object.__setattr__(self, "peak_flops", dict(self.peak_flops))
+
+    def with_threads(self, threads: int, of: int) -> Device:
+        """This device with other intra-op threads; its peaks, given for `of` threads, grow in proportion.
+
+        A device that has a number of threads of its own keeps it.
+        """
+        if self.threads is not None:
+            return self
+        peaks = {dtype: flops * threads / of for dtype, flops in self.peak_flops.items()}
+        return replace(self, threads=threads, peak_flops=peaks)
 
     def peak(self, dtype: str) -> float:
         """Peak FLOP/s for a dtype, by its short name ("float32") or torch's ("torch.float32").

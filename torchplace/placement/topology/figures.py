@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.atomic import write_whole
 
+_VERSION = 2  # of what is measured, and how: figures of another version are measured again
+
 
 class CpuFigures(BaseModel):
     """Speeds of one CPU device that works alone, and of a transfer between two of them.
@@ -32,9 +34,8 @@ class CpuFigures(BaseModel):
         launch_overhead: seconds an op.
         transfer_latency: seconds from one worker to another, of a transfer of no size.
         transfer_bandwidth: bytes/s from one worker to another.
-        call, argument, instruction, start: what the host adds (`Host`), seconds.
+        call, argument, instruction, send, receive, wake, start: what the host adds (`Host`), seconds.
         slowdown: factor by which devices that compute at the same time slow each other, beyond sharing the cores.
-        crowding: seconds an op on several threads, while others compute (`Device.crowding`).
         contention: how much longer small ops take while another device runs small ops (`CoRun.contention`).
         calibrated: the figures of the host, the latency and the slowdown were measured, too (`runtime.calibrate`).
     """
@@ -48,10 +49,12 @@ class CpuFigures(BaseModel):
     transfer_bandwidth: float = Field(default=10e9, gt=0)
     call: float = Field(default=80e-6, ge=0)
     argument: float = Field(default=2.5e-6, ge=0)
-    instruction: float = Field(default=12e-6, ge=0)
+    instruction: float = Field(default=5e-6, ge=0)
+    send: float = Field(default=5e-6, ge=0)
+    receive: float = Field(default=2e-6, ge=0)
+    wake: float = Field(default=8e-6, ge=0)
     start: float = Field(default=75e-6, ge=0)
     slowdown: float = Field(default=1.05, ge=1)
-    crowding: float = Field(default=0.0, ge=0)
     contention: float = Field(default=2.0, ge=0)
     calibrated: bool = False
 
@@ -105,7 +108,7 @@ def _key(threads: int) -> tuple[str, str, int]:
 
 def figures_path(threads: int) -> Path:
     """The file of the figures for this CPU model, torch version and number of threads."""
-    digest = hashlib.sha256(repr(_key(threads)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((_VERSION, *_key(threads))).encode()).hexdigest()[:16]
     return cache_directory() / "cpu" / f"{digest}.json"
 
 

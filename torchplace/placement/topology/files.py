@@ -13,8 +13,6 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         launch_overhead: 5e-6           # seconds an op
         torch_device: cuda:0            # may be left out: cpu
         threads: null                   # may be left out: intra-op threads of a CPU device
-        sharing: 1                      # may be left out: CPU devices that share its cores
-        crowding: 0                     # may be left out: seconds an op on several threads, while they compute
         peer_to_peer: true              # may be left out: true; false where transfers go through host memory
     switches:                           # may be left out
       - {name: pcie:0, kind: pcie-switch}
@@ -25,6 +23,9 @@ The schema, the same in both formats (SI units: bytes, seconds, bytes/s, FLOP/s)
         bandwidth: 12e9                 # bytes/s
         latency: 3e-6                   # seconds
         both_ways: true                 # may be left out: false; true stands for the way back, too
+        pieces:                         # may be left out: what single transfers cost, from a size on
+          - {nbytes: 0, latency: 3e-6, bandwidth: 5e9}
+          - {nbytes: 65536, latency: 11e-6, bandwidth: 12e9}
     coruns:                             # may be left out: devices that slow each other while both compute
       - {name: power, devices: [gpu:0], slowdown: [1, 1.1]}  # capacity may be left out, too
     host: {call: 1e-4, argument: 2e-6, instruction: 1e-5, start: 7e-5}  # may be left out: seconds beside the ops
@@ -49,6 +50,7 @@ from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link
+from torchplace.placement.topology.piece import Piece
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
 
@@ -71,6 +73,8 @@ def _number(value: object) -> object:
 
 
 _Whole = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+_Size = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+_Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 _Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 _Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 _Text = Annotated[str, Field(min_length=1)]
@@ -89,14 +93,18 @@ class _DeviceFields(_Part):
     launch_overhead: _Seconds
     torch_device: _Text = "cpu"
     threads: _Whole | None = None
-    sharing: _Whole = 1
-    crowding: _Seconds = 0.0
     peer_to_peer: Annotated[bool, Field(strict=True)] = True
 
 
 class _SwitchFields(_Part):
     name: _Text
     kind: _Text
+
+
+class _PieceFields(_Part):
+    nbytes: _Size
+    latency: _Real
+    bandwidth: _Positive
 
 
 class _LinkFields(_Part):
@@ -106,9 +114,14 @@ class _LinkFields(_Part):
     bandwidth: _Positive
     latency: _Seconds
     both_ways: Annotated[bool, Field(strict=True)] = False
+    pieces: list[_PieceFields] = []
 
     def links(self) -> list[Link]:
         fields = self.model_dump(exclude={"both_ways"})
+        try:
+            fields["pieces"] = tuple(Piece(**piece) for piece in fields["pieces"])
+        except TopologyError as error:
+            raise TopologyError(f"link {self.source}->{self.target}: {error}") from None
         back = {**fields, "source": self.target, "target": self.source}
         return [Link(**fields), Link(**back)] if self.both_ways else [Link(**fields)]
 
@@ -119,12 +132,16 @@ class _CoRunFields(_Part):
     capacity: _Positive | None = None
     slowdown: list[_Positive] = Field(default=[1.0], min_length=1)
     contention: _Seconds = 0.0
+    threads: _Whole | None = None
 
 
 class _HostFields(_Part):
     call: _Seconds = 0.0
     argument: _Seconds = 0.0
     instruction: _Seconds = 0.0
+    send: _Seconds = 0.0
+    receive: _Seconds = 0.0
+    wake: _Seconds = 0.0
     start: _Seconds = 0.0
 
 
@@ -152,22 +169,26 @@ _EXPECTED = {
     "launch_overhead": "seconds, a number, 0 or more",
     "torch_device": "a torch device such as cpu or cuda:0",
     "threads": "a whole number above 0, or null",
-    "sharing": "a whole number above 0",
-    "crowding": "seconds, a number, 0 or more",
     "peer_to_peer": "true or false",
     "source": "the name of a device or switch",
     "target": "the name of a device or switch",
     "bandwidth": "bytes/s, a number above 0",
     "latency": "seconds, a number, 0 or more",
     "both_ways": "true or false",
+    "pieces": "a list of pieces",
+    "pieces.latency": "seconds, a number",
+    "nbytes": "bytes, a whole number, 0 or more",
     "coruns": "a list of co-run groups",
     "capacity": "units of demand, a number above 0, or null",
     "slowdown": "a list of factors, 1 or more",
     "contention": "a factor, 0 or more",
-    "host": "fields call, argument, instruction, start",
+    "host": "fields call, argument, instruction, send, receive, wake, start",
     "call": "seconds, a number, 0 or more",
     "argument": "seconds, a number, 0 or more",
     "instruction": "seconds, a number, 0 or more",
+    "send": "seconds, a number, 0 or more",
+    "receive": "seconds, a number, 0 or more",
+    "wake": "seconds, a number, 0 or more",
     "start": "seconds, a number, 0 or more",
 }
 _FIELDS: dict[str, list[str]] = {
@@ -175,6 +196,7 @@ _FIELDS: dict[str, list[str]] = {
     "devices": list(_DeviceFields.model_fields),
     "switches": list(_SwitchFields.model_fields),
     "links": list(_LinkFields.model_fields),
+    "pieces": list(_PieceFields.model_fields),
     "coruns": list(_CoRunFields.model_fields),
     "host": list(_HostFields.model_fields),
 }
@@ -184,19 +206,24 @@ def _fault(error: Mapping[str, Any]) -> str:
     """One fault that pydantic found, as field, value and what was expected."""
     location = [part for part in error["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    field = next((part for part in reversed(location) if part in _EXPECTED), "")
+    field = _last(location, _EXPECTED)
     if error["type"] == "extra_forbidden":
-        known = _FIELDS[location[0] if len(location) > 1 else ""]
+        known = _FIELDS[_last(location[:-1], _FIELDS)]
         return f"{path} is no field{did_you_mean(str(location[-1]), known)} (fields: {', '.join(known)})"
     if not location:
         return f"is {_shortened(error['input'])}, expected fields {', '.join(_FIELDS[''])}"
-    expected = _EXPECTED[field]
+    expected = _EXPECTED.get(f"{_last(location[:-1], _FIELDS)}.{field}", _EXPECTED[field])
     if isinstance(location[-1], int):
         expected = f"fields {', '.join(_FIELDS[field])}"
     elif field == "peak_flops" and len(location) > location.index(field) + 1:
         expected = "FLOP/s, a number above 0"
     state = "is missing" if error["type"] == "missing" else f"is {_shortened(error['input'])}"
     return f"{path} {state}, expected {expected}"
+
+
+def _last(location: list[Any], known: Mapping[str, Any]) -> str:
+    """The last part of a location that is known; "" where none is."""
+    return next((part for part in reversed(location) if part in known), "")
 
 
 def _shortened(value: object) -> str:
@@ -235,13 +262,19 @@ def to_dict(topology: Topology) -> dict[str, Any]:
         "name": topology.name,
         "devices": [asdict(device) for device in topology.devices],
         "switches": [asdict(switch) for switch in topology.switches],
-        "links": [asdict(link) for link in topology.links],
+        "links": [_link(link) for link in topology.links],
         "coruns": [
             {**asdict(group), "devices": list(group.devices), "slowdown": list(group.slowdown)}
             for group in topology.coruns
         ],
         "host": asdict(topology.host),
     }
+
+
+def _link(link: Link) -> dict[str, Any]:
+    """A link's fields; `pieces` only where there are some."""
+    fields = {**asdict(link), "pieces": [asdict(piece) for piece in link.pieces]}
+    return fields if link.pieces else {name: value for name, value in fields.items() if name != "pieces"}
 
 
 class _StrictLoader(yaml.SafeLoader):

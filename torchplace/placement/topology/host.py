@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torchplace.placement.topology.checks import require_number
 
@@ -14,7 +14,10 @@ class Host:
     Attributes:
         call: seconds of one call of a compiled model before and after its program: guards, autograd, hand-over.
         argument: seconds for each input and output of a program.
-        instruction: seconds for which an instruction keeps its device beyond its ops; frees and receives do not.
+        instruction: seconds for which running a segment, or an update, keeps its device beyond its ops.
+        send: seconds for which a send keeps its device.
+        receive: seconds that a value which has come costs the device that takes it up.
+        wake: seconds that a send keeps its device longer, where its receiver waits.
         start: seconds until the workers of a program begin, where more than one device has something to do.
 
     Raises:
@@ -24,8 +27,11 @@ class Host:
     call: float = 0.0
     argument: float = 0.0
     instruction: float = 0.0
+    send: float = 0.0
+    receive: float = 0.0
+    wake: float = 0.0
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("call", "argument", "instruction", "start"):
-            require_number("host", field, getattr(self, field), "seconds", zero=True)
+        for field in fields(self):
+            require_number("host", field.name, getattr(self, field.name), "seconds", zero=True)

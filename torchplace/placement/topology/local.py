@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 
 from torchplace.errors import OptionError, TopologyError
 from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.discover.accelerators import accelerators
 from torchplace.placement.topology.figures import CpuFigures, cores, read_figures, write_figures
 from torchplace.placement.topology.host import Host
 from torchplace.placement.topology.link import Link, both_ways
@@ -50,15 +52,15 @@ def local(n: int = 2, threads: int | None = None) -> Topology:
     """`n` devices of this machine.
 
     Where torch has an accelerator and `n` of its devices exist, they are the devices ("cuda:0" and so on),
-    with nominal figures (see `_accelerators`). Otherwise `n` CPU devices "cpu:0" and so on, each a worker
+    as `discover.accelerators` finds them. Otherwise `n` CPU devices "cpu:0" and so on, each a worker
     thread; they may be more than there are cores. CPU devices share one memory, the switch "memory", and each
-    has an equal share of its capacity. Each uses the same number of intra-op threads, so that results do not
-    depend on `n`, to the bit; the devices therefore share cores, and the figures are those of a device that
-    works alone: measured ones (`read_figures`), else nominal ones.
+    has an equal share of its capacity. They share torch's intra-op threads: a program that uses k of them gives each
+    a k-th (`Topology.used`), for thread pools that are together larger than the cores slow each other badly. The
+    figures are those of a device when all `n` are used: measured ones (`read_figures`), else nominal ones.
 
     Args:
         n: number of devices.
-        threads: intra-op threads of each CPU device; None means `torch.get_num_threads()`, when it runs.
+        threads: intra-op threads of each CPU device, always; None for a share.
 
     Raises:
         OptionError: `n` or `threads` is not a whole number above 0.
@@ -67,7 +69,7 @@ def local(n: int = 2, threads: int | None = None) -> Topology:
     _require_count("n", n, "devices")
     if threads is not None:
         _require_count("threads", threads, "intra-op threads, or None")
-    return _accelerators(n) or _cpus(n, threads)
+    return accelerators(n, machine_memory) or _cpus(n, threads)
 
 
 def _require_count(option: str, value: object, unit: str) -> None:
@@ -78,8 +80,23 @@ def _require_count(option: str, value: object, unit: str) -> None:
 def _cpus(n: int, threads: int | None) -> Topology:
     import torch
 
-    used = torch.get_num_threads() if threads is None else threads
+    used = max(1, torch.get_num_threads() // n) if threads is None else threads
     figures = read_figures(used) or CpuFigures.nominal(used)
+    pair = pair_threads()  # what the host adds was measured on two devices, whatever their number is here
+    host = (read_figures(pair) if pair != used else figures) or CpuFigures.nominal(pair)
+    return local_with(n, figures, host, threads)
+
+
+def local_with(n: int, figures: CpuFigures, host: CpuFigures | None = None, threads: int | None = None) -> Topology:
+    """`n` CPU devices of this machine with given figures.
+
+    Args:
+        n: number of devices.
+        figures: of each device, when all are used.
+        host: figures that tell what the host adds; None for the same.
+        threads: intra-op threads of each; None for a share.
+    """
+    host = host or figures
     devices = tuple(
         Device(
             name=f"cpu:{i}",
@@ -87,66 +104,37 @@ def _cpus(n: int, threads: int | None) -> Topology:
             memory=machine_memory() // n,
             peak_flops={"float32": figures.peak_flops},
             memory_bandwidth=figures.memory_bandwidth,
-            launch_overhead=figures.launch_overhead,
+            launch_overhead=host.launch_overhead,
             torch_device="cpu",
             threads=threads,
-            sharing=n,
-            crowding=figures.crowding if n > 1 else 0.0,
         )
         for i in range(n)
     )
     # Each transfer crosses two links, one to the shared memory and one from it, so each has half of the
     # latency.
-    links = _star(devices, "memory", "memory", figures.transfer_bandwidth, figures.transfer_latency / 2)
-    host = Host(figures.call, figures.argument, figures.instruction, figures.start)
-    return Topology("local", devices, (Switch("memory", "host-memory"),), links, _sharing(devices, figures), host)
+    links = _star(devices, "memory", "memory", host.transfer_bandwidth, host.transfer_latency / 2)
+    beside = Host(**{field.name: getattr(host, field.name) for field in fields(Host)})
+    coruns = _sharing(devices, host, pooled=threads is None)
+    return Topology("local", devices, (Switch("memory", "host-memory"),), links, coruns, beside)
 
 
-def _sharing(devices: tuple[Device, ...], figures: CpuFigures) -> tuple[CoRun, ...]:
-    """The group of CPU devices that share the cores of this machine."""
+def pair_threads() -> int:
+    """Intra-op threads of each of two CPU devices that share torch's."""
+    import torch
+
+    return max(1, torch.get_num_threads() // 2)
+
+
+def _sharing(devices: tuple[Device, ...], figures: CpuFigures, pooled: bool) -> tuple[CoRun, ...]:
+    """The group of CPU devices that share the cores of this machine, and torch's threads where they are pooled."""
+    import torch
+
+    if len(devices) == 1:
+        return ()
     names = tuple(device.name for device in devices)
-    return (
-        (CoRun("cores", names, float(cores()), (1.0, figures.slowdown), figures.contention),) if len(names) > 1 else ()
-    )
+    pool = torch.get_num_threads() if pooled else None
+    return (CoRun("cores", names, float(cores()), (1.0, figures.slowdown), figures.contention, pool),)
 
 
 def _star(devices: tuple[Device, ...], center: str, kind: str, bandwidth: float, latency: float) -> tuple[Link, ...]:
     return tuple(link for device in devices for link in both_ways(device.name, center, kind, bandwidth, latency))
-
-
-def _accelerators(n: int) -> Topology | None:
-    """The first `n` accelerators under one host bridge; None when torch sees fewer than `n`.
-
-    Only names and memory are read from the machine. The rest is a nominal stand-in until it is measured or a
-    topology file is given: 10 TFLOP/s and 500 GB/s, 5 us an op, and PCIe 3 links as in the presets.
-    """
-    import torch
-
-    if not torch.accelerator.is_available() or torch.accelerator.device_count() < n:
-        return None
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is None:
-        return None
-    devices = tuple(
-        Device(
-            name=f"{accelerator.type}:{i}",
-            kind=accelerator.type,
-            memory=_accelerator_memory(accelerator.type, i, n),
-            peak_flops={"float32": 10e12},
-            memory_bandwidth=500e9,
-            launch_overhead=5e-6,
-            torch_device=f"{accelerator.type}:{i}",
-        )
-        for i in range(n)
-    )
-    return Topology("local", devices, (Switch("host", "cpu-socket"),), _star(devices, "host", "pcie3-x16", 12e9, 3e-6))
-
-
-def _accelerator_memory(kind: str, index: int, n: int) -> int:
-    """Bytes of an accelerator; a share of the machine's where its module does not say (unified memory)."""
-    import torch
-
-    module = torch.get_device_module(kind)
-    if not hasattr(module, "get_device_properties"):
-        return machine_memory() // n
-    return int(module.get_device_properties(index).total_memory)

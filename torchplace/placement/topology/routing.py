@@ -35,8 +35,9 @@ class Network:
         for number, link in enumerate(self.links):
             self.out[self.index[link.source]].append(number)
         self.target = [self.index[link.target] for link in self.links]
-        self.latency = [round(link.latency * _ATTO) for link in self.links]
-        self.bandwidth = [link.bandwidth for link in self.links]
+        costs = [Route((link,)).at(REFERENCE_BYTES) for link in self.links]
+        self.latency = [round(latency * _ATTO) for latency, _ in costs]
+        self.bandwidth = [bandwidth for _, bandwidth in costs]
 
 
 class RouteTable:
@@ -104,9 +105,11 @@ class RouteTable:
 
 def cost(links: Sequence[Link]) -> tuple[int, int]:
     """What ways are compared by: time of `REFERENCE_BYTES` in attoseconds, then hops; links may be repeated."""
-    latency = sum(round(link.latency * _ATTO) for link in links)
-    narrow = Route(tuple(links)).bandwidth
-    return latency + round(REFERENCE_BYTES / narrow * _ATTO), len(links)
+    route = Route(tuple(links))
+    latency, narrow = route.at(REFERENCE_BYTES)
+    # Where one latency serves all sizes, they are added as a search adds them.
+    total = round(latency * _ATTO) if route.by_size else sum(round(link.latency * _ATTO) for link in links)
+    return total + round(REFERENCE_BYTES / narrow * _ATTO), len(links)
 
 
 class SwitchGraph:

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +189,41 @@ class Topology:
         ]
         return hashlib.sha256(json.dumps(structure).encode()).hexdigest()[:16]
 
+    @cached_property
+    def _used(self) -> dict[tuple[int, ...], Topology]:
+        return {}
+
+    @property
+    def shares_threads(self) -> bool:
+        """Whether threads depend on how many devices a program uses."""
+        return any(group.threads is not None for group in self.coruns)
+
+    def used(self, names: Iterable[str]) -> Topology:
+        """This topology as a program sees it that runs ops on some of the devices: shared threads are dealt out.
+
+        Members of a group that shares threads, and have no number of their own, get an equal part, 1 at least. Their
+        peak grows with their threads beyond what they have when all are used. Devices without such a group stay.
+        """
+        if not self.shares_threads:
+            return self
+        running = set(names)
+        counts = tuple(max(1, len(running.intersection(group.devices))) for group in self.coruns)
+        if counts not in self._used:
+            self._used[counts] = self._dealt(counts)
+        return self._used[counts]
+
+    def _dealt(self, counts: tuple[int, ...]) -> Topology:
+        shares: dict[str, tuple[int, int]] = {}
+        for group, count in zip(self.coruns, counts, strict=True):
+            if group.threads is not None:
+                share = max(1, group.threads // count), max(1, group.threads // len(group.devices))
+                shares.update(dict.fromkeys(group.devices, share))
+        devices = (d.with_threads(*shares[d.name]) if d.name in shares else d for d in self.devices)
+        dealt = replace(self, devices=tuple(devices))
+        for table in ("_network", "_ways", "_routes", "_staging"):  # the wires are the same
+            dealt.__dict__[table] = getattr(self, table)
+        return dealt
+
     def to_networkx(self) -> nx.DiGraph[str]:
         """As a networkx graph: nodes have `role` ("device" or "switch") and `kind`, edges what a link has."""
         import networkx
@@ -221,14 +256,29 @@ class Topology:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Topology:
-        """Reads a topology from a YAML or JSON file, told apart by its suffix.
+        """Reads a topology from a YAML or JSON file, or a saved `nvidia-smi topo -m` (.txt), told apart by its suffix.
 
         Raises:
-            TopologyError: the file cannot be read, or is malformed; names the file, the fields and their values.
+            TopologyError: the file cannot be read, or is malformed; names the file, the fields and their values, or
+                the line.
         """
-        from torchplace.placement.topology import files
+        from torchplace.placement.topology import resolve
 
-        return files.load(path)
+        return resolve.load(path)
+
+    @classmethod
+    def from_matrix(
+        cls, text: str, gpu: str | None = None, pcie: str | None = None, cpu: str | None = None
+    ) -> Topology:
+        """The machine of which `nvidia-smi topo -m` printed `text`; `discover.from_matrix` says what the rest is.
+
+        Raises:
+            TopologyError: the text is no such matrix; names the line.
+            OptionError: an argument has a value that it cannot have.
+        """
+        from torchplace.placement.topology.discover import from_matrix
+
+        return from_matrix.read_matrix(text, gpu, pcie, cpu)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes itself to a YAML or JSON file, by suffix; the file changes as a whole or not at all.
@@ -264,7 +314,7 @@ class Topology:
 
     @classmethod
     def resolve(cls, what: object = None) -> Topology:
-        """The topology that an option means: None, a Topology, a preset or cluster, "local:3", or a file.
+        """The topology that an option means: None, a Topology, a preset or cluster, "local:3", "nvml", or a file.
 
         Raises:
             TopologyError: no such preset, cluster or file, or the file is malformed.

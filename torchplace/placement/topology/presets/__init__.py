@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.checks import did_you_mean
+from torchplace.placement.topology.parts.networks import network_names
 from torchplace.placement.topology.presets.big_sur import big_sur
 from torchplace.placement.topology.presets.cluster import cluster, is_cluster, parse
 from torchplace.placement.topology.presets.dgx1_v100 import dgx1_v100
-from torchplace.placement.topology.presets.networks import network_names
 from torchplace.placement.topology.presets.registry import PRESETS, preset_names
 from torchplace.placement.topology.topology import Topology
 

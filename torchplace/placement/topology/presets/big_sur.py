@@ -7,17 +7,7 @@ layouts; the layouts here are the three that PCIe servers of eight GPUs come in 
 PCIe Root Architectures", describes the same three). Each has two switches with four GPUs, because eight x16
 slots are 128 lanes, more than one switch of the time had (PLX PEX 8796: 96, says its product brief).
 
-The GPU is a Tesla M40 (GM200, Maxwell):
-
-- float32 6.84 TFLOP/s: 3072 CUDA cores x 2 x 1.114 GHz (boost); float64 1/32 of it, 0.214 TFLOP/s, for it has
-  96 cores for that (NVIDIA, "Tesla V100 GPU architecture", WP-08608, table 1, column Tesla M40). float16 has
-  no units of its own in this GPU, so there is no figure for it.
-- Memory 288 GB/s (Microway, "NVIDIA Tesla M40 24GB GPU Accelerator Up Close": the 24 GB card matches the 12
-  GB one in all but capacity). Capacity 11,448 MiB: what `nvidia-smi` reports of the 12 GB card, whose ECC
-  takes its part.
-- Launch overhead: nominal, 5 us. Empty kernels take about 3 us on recent hardware (NVIDIA developer forums,
-  thread 233645), and one eager PyTorch op about 20 us end to end on a V100 (NVIDIA's Nsight Systems guide, as
-  quoted in groundy.com, "Every CUDA kernel pays a launch tax"), most of which overlaps with the op before.
+The GPU is a Tesla M40 (`gpus.maxwell`).
 
 Links and sockets are as in `pcie` and `sockets`. A cluster gives each box one NIC, in an x16 slot of the first socket:
 the posts do not say where it was.
@@ -29,11 +19,11 @@ from functools import partial
 
 from torchplace.errors import OptionError
 from torchplace.placement.topology.checks import did_you_mean
-from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.gpus.maxwell import M40
 from torchplace.placement.topology.link import Link
+from torchplace.placement.topology.parts.pcie import PCIE3
+from torchplace.placement.topology.parts.sockets import joint
 from torchplace.placement.topology.presets.machine import Machine
-from torchplace.placement.topology.presets.pcie import PCIE3
-from torchplace.placement.topology.presets.sockets import joint
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
 
@@ -51,18 +41,6 @@ _LAYOUTS: dict[str, tuple[int, tuple[Link, ...]]] = {
     "cascaded": (1, PCIE3.uplink("pcie:0", "socket:0") + PCIE3.uplink("pcie:1", "pcie:0")),
 }
 LAYOUTS = tuple(_LAYOUTS)
-
-
-def _gpu(number: int) -> Device:
-    return Device(
-        name=f"gpu:{number}",
-        kind="m40",
-        memory=11_448 * 2**20,
-        peak_flops={"float32": 6.84e12, "float64": 0.214e12},
-        memory_bandwidth=288e9,
-        launch_overhead=5e-6,
-        torch_device=f"cuda:{number}",
-    )
 
 
 def big_sur(layout: str = "single-root") -> Topology:
@@ -87,7 +65,7 @@ def big_sur(layout: str = "single-root") -> Topology:
         *(Switch(f"pcie:{i}", "pcie-switch") for i in range(2)),
     )
     name = "big-sur" if layout == "single-root" else f"big-sur-{layout}"
-    return Topology(name, tuple(_gpu(i) for i in range(GPUS)), switches, slots + joints)
+    return Topology(name, M40.devices(GPUS), switches, slots + joints)
 
 
 MACHINES = {layout: Machine(partial(big_sur, layout), ("socket:0",), PCIE3) for layout in LAYOUTS}

@@ -16,8 +16,8 @@ from torchplace.errors import TopologyError
 from torchplace.placement.topology.checks import did_you_mean
 from torchplace.placement.topology.corun import CoRun
 from torchplace.placement.topology.link import Link, both_ways
+from torchplace.placement.topology.parts.networks import NETWORKS, Network
 from torchplace.placement.topology.presets.machine import Machine
-from torchplace.placement.topology.presets.networks import NETWORKS, Network
 from torchplace.placement.topology.presets.registry import PRESETS
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology

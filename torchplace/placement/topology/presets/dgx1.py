@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torchplace.placement.topology.device import Device
-from torchplace.placement.topology.presets.nvlink import bonded
-from torchplace.placement.topology.presets.pcie import PCIE3
-from torchplace.placement.topology.presets.sockets import joint
+from torchplace.placement.topology.gpus.model import GpuModel
+from torchplace.placement.topology.parts.pcie import PCIE3
+from torchplace.placement.topology.parts.sockets import joint
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
 
@@ -26,16 +25,16 @@ NICS = tuple(f"pcie:{i}" for i in range(4))
 SLOT = PCIE3
 
 
-def dgx1(name: str, gpus: tuple[Device, ...], generation: int, mesh: Iterable[tuple[int, int, int]]) -> Topology:
-    """A DGX-1 with some GPUs; `mesh` has pairs of GPUs and how many NVLinks of that generation join them."""
+def dgx1(name: str, gpu: GpuModel, mesh: Iterable[tuple[int, int, int]]) -> Topology:
+    """A DGX-1 with GPUs of some model; `mesh` has pairs of GPUs and how many NVLinks join them."""
     switches = (
         *(Switch(f"socket:{i}", "cpu-socket") for i in range(2)),
         *(Switch(f"pcie:{i}", "pcie-switch") for i in range(4)),
     )
-    links = [link for one, other, number in mesh for link in bonded(f"gpu:{one}", f"gpu:{other}", generation, number)]
+    links = [link for one, other, number in mesh for link in gpu.bonded(f"gpu:{one}", f"gpu:{other}", number)]
     for i in range(GPUS):
         links += PCIE3.plug(f"gpu:{i}", f"pcie:{i // 2}")
     for i in range(4):
         links += PCIE3.uplink(f"pcie:{i}", f"socket:{i // 2}")
     links += joint("socket:0", "socket:1", "broadwell")
-    return Topology(name, gpus, switches, tuple(links))
+    return Topology(name, gpu.devices(GPUS), switches, tuple(links))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torchplace.placement.topology.presets.pcie import Pcie
+from torchplace.placement.topology.parts.pcie import Pcie
 from torchplace.placement.topology.topology import Topology
 
 

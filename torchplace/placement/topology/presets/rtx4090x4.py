@@ -7,13 +7,7 @@ shows the staging measured on three such GPUs: 25.8 GB/s in both directions toge
 GB/s, where this model allows it in each direction, so two opposite transfers at once may take up to twice what is
 predicted.
 
-The GPU:
-
-- float32 82.6, float16 and bfloat16 with tensor cores 165.2 (accumulating in float32, as PyTorch does), int8 660.6
-  TFLOP/s, without sparsity; float64 1.29, 1/64 of float32; memory 1,008 GB/s (NVIDIA, "Ada GPU architecture", white
-  paper, appendix A).
-- Capacity 24 GB, as the white paper says; the driver reports a little more.
-- Launch overhead: nominal, 5 us, as in `big_sur`.
+The GPU is a GeForce RTX 4090 (`gpus.ada`).
 
 Links and memory are as in `pcie` and `sockets`. NCCL's 24 GB/s for x16 of PCIe 4 is near what `nvbandwidth` measured
 between host and RTX 4090, 24 to 27 GB/s (github.com/NVIDIA/nvbandwidth, issue 15).
@@ -21,33 +15,14 @@ between host and RTX 4090, 24 to 27 GB/s (github.com/NVIDIA/nvbandwidth, issue 1
 
 from __future__ import annotations
 
-from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.gpus.ada import RTX_4090
+from torchplace.placement.topology.parts.pcie import PCIE4
+from torchplace.placement.topology.parts.sockets import memory
 from torchplace.placement.topology.presets.machine import Machine
-from torchplace.placement.topology.presets.pcie import PCIE4
-from torchplace.placement.topology.presets.sockets import memory
 from torchplace.placement.topology.switch import Switch
 from torchplace.placement.topology.topology import Topology
 
 GPUS = 4
-
-
-def _gpu(number: int) -> Device:
-    return Device(
-        name=f"gpu:{number}",
-        kind="rtx-4090",
-        memory=24 * 10**9,
-        peak_flops={
-            "float32": 82.6e12,
-            "float64": 1.29e12,
-            "float16": 165.2e12,
-            "bfloat16": 165.2e12,
-            "int8": 660.6e12,
-        },
-        memory_bandwidth=1008e9,
-        launch_overhead=5e-6,
-        torch_device=f"cuda:{number}",
-        peer_to_peer=False,
-    )
 
 
 def rtx4090x4() -> Topology:
@@ -56,7 +31,7 @@ def rtx4090x4() -> Topology:
     links = [*memory("socket:0", "memory:0", 204.8e9)]
     for i in range(GPUS):
         links += PCIE4.plug(f"gpu:{i}", "socket:0")
-    return Topology("rtx4090x4", tuple(_gpu(i) for i in range(GPUS)), switches, tuple(links))
+    return Topology("rtx4090x4", RTX_4090.devices(GPUS), switches, tuple(links))
 
 
 MACHINE = Machine(rtx4090x4, ("socket:0",), PCIE4)

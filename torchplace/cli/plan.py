@@ -1,0 +1,55 @@
+"""`torchplace plan`: plan a model, without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from torchplace import api
+from torchplace.cli.common import AsJson, Limit, Optimizer, Seed, Solver, Target, TopologyName, Training, Waiting, show
+from torchplace.errors import OptionError
+from torchplace.targets import load_target
+
+
+def plan(
+    target: Target,
+    topology: TopologyName = None,
+    solver: Solver = "auto",
+    training: Training = False,
+    optimizer: Optimizer = None,
+    time_limit: Limit = None,
+    seed: Seed = 0,
+    pins: Annotated[list[str] | None, typer.Option(help="PATTERN=DEVICE; may be given many times")] = None,
+    save: Annotated[Path | None, typer.Option(help="write the plan to this file")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a model for a topology, without running it."""
+    model, args, kwargs = load_target(target)
+    with Waiting(f"planning {target}"):
+        found = api.plan(
+            model,
+            args,
+            kwargs,
+            topology=topology,
+            solver=solver,
+            training=training,
+            optimizer=optimizer,
+            time_limit=time_limit,
+            seed=seed,
+            pins=_pins(pins or []),
+        )
+    if save is not None:
+        found.save(save)
+    show(found.to_dict() if as_json else str(found))
+
+
+def _pins(given: list[str]) -> dict[str, str]:
+    pins = {}
+    for pin in given:
+        pattern, equals, device = pin.rpartition("=")
+        if not equals or not pattern:
+            raise OptionError(f"--pins {pin!r}: expected PATTERN=DEVICE, such as 'transformer.h.3.*=gpu:1'")
+        pins[pattern] = device
+    return pins

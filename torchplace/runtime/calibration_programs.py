@@ -1,0 +1,146 @@
+"""The synthetic programs that this machine is calibrated with, run on two CPU devices: none is a plan that matters."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.dry import capture_dry
+from torchplace.compiler.graph import Graph, Op
+from torchplace.compiler.program import Program
+from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.cost.measured import Measured
+from torchplace.placement.cost.store import CostStore
+from torchplace.placement.evaluate import Evaluator
+from torchplace.placement.timeline import Timeline
+from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.local import LocalRuntime
+from torchplace.runtime.op_times import measure_ops
+
+CALLS, WARM = 25, 3
+"""How often a program is run, after some times that do not count."""
+
+Place = Callable[[Captured], dict[str, str]]
+"""Chooses a device for each op."""
+
+
+class Chain(nn.Module):
+    """Layers so small that a call of them is all overhead."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, 8] to [n, 8]."""
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return x
+
+
+class Branches(nn.Module):
+    """Two equal branches, to be computed at the same time."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        layer = functools.partial(nn.Linear, width, width)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(nn.Sequential(layer(), nn.ReLU()) for _ in range(layers))) for _ in range(2)
+        )
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """[n, width] to two of [n, width]."""
+        return tuple(branch(x) for branch in self.branches)
+
+
+class Cells(nn.Module):
+    """Gated cells in two branches that look at each other: products among many small ops, as models mix them."""
+
+    def __init__(self, width: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.gates = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, width] to [n, width]."""
+        states = [x, -x]
+        for step in range(self.steps):
+            gated = [gate(state).chunk(2, -1) for gate, state in zip(self.gates, states, strict=True)]
+            states = [torch.sigmoid(a) * torch.tanh(b) + s * 0.5 for (a, b), s in zip(gated, states, strict=True)]
+            if step % 4 == 3:
+                states = [states[0] + states[1], states[1] - states[0]]
+        return states[0] + states[1]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A synthetic program that was run.
+
+    Attributes:
+        topology: it was run on.
+        program: what was run.
+        graph: that it was lowered from.
+        cost: of its ops, as they were measured alone.
+        timelines: of its runs.
+    """
+
+    topology: Topology
+    program: Program
+    graph: Graph
+    cost: ComputeCost
+    timelines: Sequence[Timeline]
+
+    @functools.cached_property
+    def ops(self) -> Mapping[Op, float]:
+        """Seconds of each op alone, with the threads that it has in the program."""
+        device = self.topology.used(self.topology.device_names).devices[0]
+        return {op: self.cost.time(op, device) for op in self.graph.ops}
+
+    @functools.cached_property
+    def segments(self) -> Mapping[str, float]:
+        """Seconds of the ops of each segment."""
+        by_name = {op.name: seconds for op, seconds in self.ops.items()}
+        return {name: sum(by_name[op] for op in segment.ops) for name, segment in self.program.segments.items()}
+
+
+def run(model: nn.Module, x: torch.Tensor, store: CostStore, place: Place) -> Ran:
+    """Time the ops of a model alone, place it on two CPU devices, and run it a number of times."""
+    topology = Topology.local(2)
+    captured = capture_dry(model, (x,), {}, training=False)[0]
+    measure_ops(captured, topology, store)
+    cost = Measured(store)
+    (program,) = Evaluator(captured, topology, cost, {}).programs(place(captured))
+    (part,) = captured.parts
+    executable = LocalRuntime(topology).prepare(program, part)
+    inputs = [captured.examples[v.name].detach() for v in part.inputs if v.kind != "constant"]
+    timelines = []
+    for i in range(WARM + CALLS):
+        executable(list(inputs))
+        if i >= WARM:
+            timelines.append(executable.timeline)
+    return Ran(topology, program, part, cost, timelines)
+
+
+def by_branch(captured: Captured) -> dict[str, str]:
+    """A device for each branch."""
+    return {op.name: f"cpu:{int('branches.1' in op.module)}" for op in captured.graph.ops}
+
+
+def at_random(seed: int, run_length: int) -> Place:
+    """Runs of so many ops, on average, change places."""
+
+    def place(captured: Captured) -> dict[str, str]:
+        chance = random.Random(seed)
+        device, placed = 0, {}
+        for op in captured.graph.ops:
+            device ^= chance.random() < 1 / run_length
+            placed[op.name] = f"cpu:{device}"
+        return placed
+
+    return place

@@ -1,0 +1,63 @@
+"""A step: one call of a model, and in training its backward. What is run to compare and to measure models."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from torchplace.runtime.accelerator import accelerator_generators_kept
+
+
+class Step:
+    """Calls a model; in training, runs the backward from the sum of the means of its floating-point outputs.
+
+    Args:
+        model: an `nn.Module` or a function of tensors, compiled or not.
+        args: positional arguments of the call.
+        kwargs: keyword arguments.
+        training: run the backward too.
+    """
+
+    def __init__(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool) -> None:
+        self.model, self.args, self.kwargs, self.training = model, args, kwargs, training
+        self._parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+
+    def forget(self) -> None:
+        """Drop the gradients of the model's parameters."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def __call__(self) -> list[torch.Tensor]:
+        """Run one; returns the outputs. Gradients are added to those that are there."""
+        with torch.set_grad_enabled(self.training):
+            made = self.model(*self.args, **self.kwargs)
+        outputs = [o for o in pytree.tree_leaves(made) if isinstance(o, torch.Tensor)]
+        wanted = [o for o in outputs if o.requires_grad]
+        if self.training and wanted:
+            torch.autograd.backward([o.float().mean() for o in wanted])
+        return [o.detach() for o in outputs]
+
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """Of the parameters that have one."""
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Behind this, random numbers go on as if nothing had been drawn: torch's on all devices, Python's and numpy's."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        with accelerator_generators_kept():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
