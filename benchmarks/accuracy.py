@@ -7,7 +7,8 @@ training, on 1 and 2 CPU devices, with solvers that spread the ops. Costs start 
 their own. `measured`: the model's ops are timed one by one in graph order. `fitted`: the same programs, costed by a
 regression on the calibration set alone. Neither ever sees the time of a step, a segment or a plan.
 
-Plans of a model run in turn: a fixed reference workload, a step that warms the caches, and the step that counts. This machine drifts: predictions are
+Plans of a model run in turn: a fixed reference workload, a step that warms the caches, and the step that
+counts. This machine drifts: predictions are
 multiplied by how long the reference took while the plans ran, over how long it took while the ops were timed. The
 drift that is printed is the spread of the reference over the run (90th over 10th percentile, minus 1), or the change
 between the timing of the ops and the run, if that is larger.

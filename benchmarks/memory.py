@@ -105,7 +105,7 @@ def main() -> None:
         os.environ["TORCHPLACE_CACHE"] = cache
         if not options.json:
             print(
-                f"{'model':10} {'what':9} n {'solver':16} {'device':7} {'measured':>9} {'predicted':>9} {'error':>8}  (MiB)"
+                f"{'model':10} {'what':9} n {'solver':16} {'device':7} {'measured':>9} {'predicted':>9} {'error':>8}  (MiB)"  # noqa: E501
             )
         for name, training, where in itertools.product(options.models.split(","), (False, True), PLACEMENTS):
             some = cases(name, training, *where, options.cost, options.optimizer)

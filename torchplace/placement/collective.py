@@ -20,7 +20,8 @@ class Ring:
     share links with each other and with whatever else flows, but do not queue behind other transfers of a pair.
 
     Cost: n, as long as nothing else flows on the ring's links: then all steps are alike, one is worked out (once for
-    each ring, or each size where links have pieces), and they pass as one. Where something else comes, the step that it falls into is taken up in the
+    each ring, or each size where links have pieces), and they pass as one. Where something else comes, the
+    step that it falls into is taken up in the
     middle; each step that has company costs n flows.
 
     Args:

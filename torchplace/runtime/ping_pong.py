@@ -2,7 +2,8 @@
 
 What counts is what a runtime waits for: from when the sender starts to send until the receiver, who has asked for the
 value before and waits for it, can use it. Clocks of two machines do not agree, so an answer of one byte comes back, and
-its share is taken off. Who has waited for long wakes up more slowly; who has computed finds caches full of other things,
+its share is taken off. Who has waited for long wakes up more slowly; who has computed finds caches full of
+other things,
 and what it has made last in them. So each end computes for a while before it sends.
 """
 

@@ -100,7 +100,7 @@ class Route:
 
 
 class _Regime(NamedTuple):
-    """What transfers from a size on cost on a route; `least` is what the largest of the smaller ones takes (seconds)."""
+    """What transfers from a size on cost on a route; `least` is what largest of the smaller ones takes (seconds)."""
 
     nbytes: int
     latency: float
