@@ -35,12 +35,13 @@ from benchmarks._netns import LIMITS, Host, hosts, lacking, limit
 from torchplace.compiler.instructions import Send
 from torchplace.placement.topology import Topology
 from torchplace.runtime.measure_topology import measure
-from torchplace.runtime.ping_pong import SIZES, meet
+from torchplace.runtime.ping_pong import SIZES, Line, meet, one_way
 
 OTHERS = (*(round(1024 * 1.7**k) for k in range(18)), 16 << 20)
 """Bytes of the transfers that are predicted, 1 KiB to 16 MiB; but for the last none is of a size that was measured."""
 _TIMEOUT = 60.0
 _PORT = 29533
+_AGAIN = (1, 1024, 65536, 1 << 20)  # bytes of what is measured again at the end
 _VALUE = 1  # tag of the transfers that are timed; the ranks meet by others
 
 
@@ -66,6 +67,7 @@ class Rate:
     rate: str
     topology: Topology
     cases: Sequence[Case]
+    drift: Mapping[str, float]
 
     @property
     def errors(self) -> list[float]:
@@ -82,8 +84,9 @@ def rank(arguments: Mapping[str, Any]) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=_TIMEOUT))
     topology = measure(timeout=_TIMEOUT, seconds=arguments["seconds"])
     found = {sender: measured(sender, me, arguments["sizes"], topology) for sender in (0, 1)}
+    drift = again(me, topology)
     if me == 0:
-        result = {"topology": topology.to_dict(), "measured": found}
+        result = {"topology": topology.to_dict(), "measured": found, "drift": drift}
         Path(arguments["out"]).write_text(json.dumps(result), encoding="utf-8")
     dist.barrier()
     dist.destroy_process_group()
@@ -93,22 +96,24 @@ def measured(sender: int, me: int, sizes: Sequence[int], topology: Topology) -> 
     """Bytes -> median seconds from the start of a send to the end of its receive, by the clock of both."""
     route = topology.route(*(topology.device_names[i] for i in (sender, 1 - sender)))
     times: dict[int, list[float]] = {size: [] for size in sizes}
-    order = [size for size in sizes for _ in range(11)]
+    order = [size for size in sizes for _ in range(max(3, min(11, round(1 / route.time(size)))))]
     random.Random(sender).shuffle(order)
     for size in order:
-        repeats = max(1, min(8, round(0.02 / route.time(size))))
-        times[size] += _series(sender, me, size, repeats + 1)[1:]
+        times[size] += _series(sender, me, size, max(1, min(8, round(0.02 / route.time(size)))))
     return {size: statistics.median(taken) for size, taken in times.items()}
 
 
 def _series(sender: int, me: int, size: int, repeats: int) -> list[float]:
-    value, limited = torch.zeros(size, dtype=torch.uint8), timedelta(seconds=_TIMEOUT)
-    layer, rows, source, stamps = torch.nn.Linear(512, 2048), torch.randn(64, 512), torch.ones_like(value), []
+    """Seconds of transfers of one size. Each end has computed before; the sender, the value too; the receiver waits."""
+    value, source = (torch.zeros(size, dtype=torch.uint8) for _ in range(2))
+    layer, rows, stamps = torch.nn.Linear(512, 2048), torch.randn(64, 512), []
+    limited = timedelta(seconds=_TIMEOUT)
     for _ in range(repeats):
         work = None if me == sender else dist.irecv(value, sender, tag=_VALUE)
+        layer(rows)
         meet((0, 1) if sender else (1, 0), torch.device("cpu"), _TIMEOUT)  # the receiver has asked for it
         if me == sender:
-            layer(rows)  # as a program does before it sends: the receiver waits long since
+            layer(rows)
             value.copy_(source)
             stamps.append(perf_counter())
             work = dist.isend(value, 1 - sender, tag=_VALUE)
@@ -120,6 +125,18 @@ def _series(sender: int, me: int, size: int, repeats: int) -> list[float]:
     both = [torch.zeros_like(mine) for _ in range(2)]
     dist.all_gather(both, mine)
     return list((both[1 - sender] - both[sender]).tolist())
+
+
+def again(me: int, topology: Topology) -> dict[int, float]:
+    """Bytes -> how much longer transfers take now than in the topology, measured as they were for it: the drift."""
+    line = Line(1 - me, torch.device("cpu"), _TIMEOUT)
+    if me:
+        line.pong()
+        return {}
+    found = one_way(line, 2.0, _AGAIN)
+    line.hang_up()
+    route = topology.route(*topology.device_names)
+    return {size: statistics.median(found[size]) / route.time(size) - 1 for size in _AGAIN}
 
 
 def at_rate(pair: Sequence[Host], rate: str, sizes: Mapping[int, str], seconds: float) -> Rate:
@@ -134,7 +151,7 @@ def at_rate(pair: Sequence[Host], rate: str, sizes: Mapping[int, str], seconds: 
     for sender, found in result["measured"].items():
         route = topology.route(*(topology.device_names[i] for i in (int(sender), 1 - int(sender))))
         cases += [Case(what, n, route.time(n), found[str(n)]) for n, what in sizes.items()]
-    return Rate(rate, topology, cases)
+    return Rate(rate, topology, cases, result["drift"])
 
 
 def _run_ranks(pair: Sequence[Host], arguments: Mapping[str, object]) -> None:
@@ -214,6 +231,8 @@ def show(found: Rate, rows: Sequence[Mapping[str, Any]]) -> None:
         times = f"{case.predicted * 1e3:>9.3f} ms {case.measured * 1e3:>9.3f} ms"
         print(f"{case.what:>24} {case.nbytes:>11,} {times} {case.error:>+7.1%}")
     print(f"   error: median {statistics.median(found.errors):.1%}, worst {max(found.errors):.1%}")
+    drift = ", ".join(f"{int(size):,} bytes {change:+.1%}" for size, change in found.drift.items())
+    print(f"   measured again at the end, as for the topology: {drift}")
     for row in rows:
         what = (
             f"{row['model']:>10}: {row['solver']} on {row['devices']} device(s), {row['step_time'] * 1e3:.2f} ms a step"
@@ -257,6 +276,7 @@ def _data(found: Rate, rows: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         "rate": found.rate,
         "median_error": statistics.median(found.errors),
         "worst_error": max(found.errors),
+        "drift": dict(found.drift),
         "transfers": [{**vars(case), "error": case.error} for case in found.cases],
         "plans": list(rows),
         "topology": found.topology.to_dict(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.cli.typed import Run, assert_one_message
@@ -22,7 +24,18 @@ from tests.cli.typed import Run, assert_one_message
         (["model.py:three"], ["(model, args)"]),
         (["model.py:huge", "--topology", "big-sur"], ["gpu:0", "GiB"]),
         (["model.py:build", "--pins", "nonsense"], ["PATTERN=DEVICE"]),
+        (["model.py:build", "--optimizer", "adamm"], ["adamm", "adam"]),
     ],
 )
 def test_mistakes(torchplace: Run, arguments: list[str], words: list[str]) -> None:
     assert_one_message(torchplace("plan", *arguments), *words)
+
+
+def test_the_state_of_an_optimizer_is_in_the_memory(torchplace: Run) -> None:
+    common = ["model.py:build", "--topology", "big-sur", "--training", "--optimizer", "adam", "--json"]
+    plan = json.loads(torchplace("plan", *common).stdout)
+    assert plan["optimizer"] == "adam"
+    state = sum(parts.get("optimizer", 0) for parts in plan["predicted"]["memory"].values())
+    assert state == 2 * 4 * (8 * 16 + 16 + 16 * 8 + 8) + 4 * 4, "two tensors like each parameter, and a step counter"
+    [row] = json.loads(torchplace("compare", *common, "--solvers", "single").stdout)
+    assert sum(parts.get("optimizer", 0) for parts in row["predicted"]["memory"].values()) == state

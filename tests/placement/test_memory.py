@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.compiler.graphs import Builder, graphs
-from tests.placement.graphs import FLOAT, machine, perceptron, problem, problems, training_graphs
+from tests.placement.graphs import FLOAT, Table, machine, perceptron, problem, problems, training_graphs
+from torchplace.compiler.graph import Output
 from torchplace.compiler.lifetimes import peak_memory
 from torchplace.compiler.lower import lower
 from torchplace.compiler.passes.phases import assign_phases
-from torchplace.placement.memory import saved_bytes, state_bytes, transient_bytes
+from torchplace.placement.memory import memory_kinds, saved_bytes, state_bytes, transient_bytes
 from torchplace.placement.problem import Problem
 
 
@@ -72,10 +73,51 @@ def test_outputs_live_to_the_end() -> None:
     assert transient_bytes(b.graph, training=False) == (1 + 100 + 10 + 10) * FLOAT
 
 
+def test_workspaces_come_and_go_too() -> None:
+    b = Builder()
+    one = b.add_op(b.input("x", 1), shape=(100,), name="one")
+    b.returns(b.add_op(one, shape=(10,), name="two"))
+    spaces = {"one": 7, "two": 1000}
+    assert transient_bytes(b.graph, training=False, workspace=lambda op: spaces[op.name]) == 111 * FLOAT + 1000
+    made = Problem.build(b.graph, machine([1, 1]), Table(), training=False, workspace=lambda op, d: spaces[op.name])
+    assert made.transient_bytes == 111 * FLOAT + 1000
+
+
+def test_the_state_of_an_optimizer_stays_with_its_parameter() -> None:
+    graph = perceptron((8, 4))
+    assert state_bytes(graph, training=True, optimizer={"w1": 5}) == {"w0": 16 * FLOAT, "w1": 8 * FLOAT + 5}
+    made = Problem.build(graph, machine([1000]), Table(), training=True, optimizer={"w1": 5})
+    plain = Problem.build(graph, machine([1000]), Table(), training=True)
+    assert made.state_bytes["w1"] == plain.state_bytes["w1"] + 5
+    assert made.op_bytes["layer1"] == plain.op_bytes["layer1"] + 5
+    assert sum(made.resident(dict.fromkeys(made.ops, "d0")).values()) == 5 + sum(
+        plain.resident(dict.fromkeys(made.ops, "d0")).values()
+    )
+
+
+def test_what_memory_is_called() -> None:
+    b = Builder()
+    x, w, mean = b.input("x", 2), b.parameter("w", 2), b.buffer("mean", 2)
+    y, saved = b.add_op(x, w, mean, name="y"), b.add_op(x, name="kept")
+    b.returns(y)
+    b.graph.outputs.append(Output(saved, "saved"))
+    kinds = memory_kinds(b.graph, b.graph)
+    assert kinds == {"w": "parameters", "mean": "parameters", "x": "caller", "y": "caller", "kept": "activations"}
+    late = Builder()
+    kept, tangent = late.add("kept", "saved", 4), late.add("t", "tangent", 4)
+    late.gradient(w, late.add_op(kept, tangent, name="gw"))
+    late.graph.outputs.append(Output(late.add_op(tangent, name="gx"), "gradient", "x"))
+    assert memory_kinds(late.graph, b.graph) == {
+        "t": "caller",
+        "gw": "gradients",
+        "gx": "caller",
+        "kept": "activations",
+    }
+
+
 @given(st.data(), st.booleans())
 def test_one_segment_never_needs_more_than_resident_and_transient(data: st.DataObject, training: bool) -> None:
     graph = data.draw(training_graphs() if training else graphs())
-    assume(not any(op.mutates for op in graph.ops))  # an update ends a segment, which holds its inputs to its end
     made = problem(graph, machine([2**30]), training=training)
     placement = dict.fromkeys(made.ops, "d0")
     program = lower(graph, placement, made.devices, made.owners(placement))

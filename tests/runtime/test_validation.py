@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import random
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 
 import torchplace as tp
+from tests import simulated
 from torchplace.errors import OptionError, PlanError
 from torchplace.placement.report.alignment import BESIDE
 from torchplace.placement.report.validation import PATH, Validation
@@ -202,3 +205,34 @@ def test_a_compiled_model_does_not_keep_itself_alive() -> None:
     del model
     gc.collect()
     assert gone() is None
+
+
+ON_ACCELERATORS = """
+import torch
+from tests import simulated
+simulated.load()
+import torchplace as tp
+from tests import simulated
+from tests.zoo import ZOO
+
+entry = next(e for e in ZOO if e.name == "two-tower")
+model = entry.build().to("sim:0").train()
+args, kwargs = entry.inputs(3)
+args = tuple(a.to("sim:0") for a in args)
+state = {n: t.cpu().clone() for n, t in model.state_dict().items()}
+devices = {n: t.device for n, t in model.state_dict().items()}
+generators = [torch.sim.get_rng_state(i) for i in range(torch.accelerator.device_count())]
+found = tp.plan(model, args, kwargs, topology="local:2", solver="balanced", training=True).validate(steps=1)
+assert {"sim:0", "sim:1"} < found.splits.keys()
+assert any("accelerators" in note for note in found.notes)
+assert all(torch.equal(state[n], t.cpu()) and devices[n] == t.device for n, t in model.state_dict().items())
+assert all(torch.equal(s, torch.sim.get_rng_state(i)) for i, s in enumerate(generators))
+assert simulated.take_faults() == []
+"""
+
+
+@pytest.mark.skipif(simulated.compiler() is None, reason="the simulated device is C++: no compiler here")
+def test_on_accelerators() -> None:
+    command, root = [sys.executable, "-c", ON_ACCELERATORS], Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -7,9 +7,9 @@ the order in which memory is given back) is counted when a placement's program i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from torchplace.compiler.graph import STATE, Graph, Value
+from torchplace.compiler.graph import STATE, Graph, Op, Value
 
 
 def state_bytes(graph: Graph, *, training: bool, optimizer: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -65,11 +65,18 @@ def saved_bytes(graph: Graph, *, training: bool) -> dict[str, int]:
     return kept
 
 
-def transient_bytes(graph: Graph, *, training: bool) -> int:
+def transient_bytes(graph: Graph, *, training: bool, workspace: Callable[[Op], int] = lambda op: 0) -> int:
     """Bytes that are live at most, beyond what stays, if one device ran the whole graph in program order.
 
-    A reserve to pack with: a device needs more only for copies of what is sent to it, and for what a segment of
-    a program holds until its end. Inputs that are no state are live all the time. Cost: linear.
+    A reserve to pack with: a device needs more only for copies of what is sent to it. Inputs that are no state are
+    live all the time.
+
+    Args:
+        graph: forward alone, or with its backward.
+        training: whether gradients and activations are kept.
+        workspace: bytes that an op takes while it runs, beyond its inputs and results.
+
+    Cost: linear.
     """
     root = _roots(graph)
     staying = _staying(graph, root, training=training)
@@ -81,7 +88,7 @@ def transient_bytes(graph: Graph, *, training: bool) -> int:
     live = peak = sum(v.storage_bytes for v in graph.inputs if v.name not in staying)
     for i, op in enumerate(graph.ops):
         live += sum(v.storage_bytes for v in op.outputs if root[v.name] is v and v.name not in staying)
-        peak = max(peak, live)
+        peak = max(peak, live + workspace(op))
         live -= ending.get(i, 0)
     return peak
 

@@ -77,6 +77,7 @@ def make_plan(captured: Captured, request: Request) -> Plan:
         pins=request.pins,
         evaluate=lambda placement: evaluation(evaluator, placement),
         optimizer=evaluator.optimizer,
+        workspace=request.workspace,
     )
     solver = get_solver(request.solver)
     placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)

@@ -12,6 +12,7 @@ from torchplace.compiler.graph import Graph, Op
 from torchplace.errors import OptionError
 from torchplace.placement.cost.communication import AlphaBeta
 from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.cost.workspace import WorkspaceCost
 from torchplace.placement.estimate import estimate
 from torchplace.placement.evaluation import Evaluation
 from torchplace.placement.groups import colocation_groups
@@ -81,6 +82,7 @@ class Problem:
         pins: Mapping[str, str] | None = None,
         evaluate: Evaluate | None = None,
         optimizer: Mapping[str, int] | None = None,
+        workspace: WorkspaceCost | None = None,
     ) -> Problem:
         """State the problem of placing a graph on a topology.
 
@@ -92,6 +94,7 @@ class Problem:
             pins: op name, pattern or module path -> device (`resolve_pins`).
             evaluate: says what a placement costs; by default an estimate that knows no contention.
             optimizer: input name -> bytes of optimizer state beside a parameter.
+            workspace: bytes that an op takes on a device while it runs; by default none.
 
         Raises:
             OptionError: a pin matches nothing, or names a device that does not exist.
@@ -119,7 +122,7 @@ class Problem:
             op_bytes=op_bytes,
             state_bytes=state,
             fixed_bytes=fixed_bytes,
-            transient_bytes=transient_bytes(graph, training=training),
+            transient_bytes=transient_bytes(graph, training=training, workspace=_hungriest(topology, workspace)),
             evaluator=evaluate,
         )
 
@@ -233,3 +236,9 @@ class Problem:
     def evaluate(self, placement: Mapping[str, str]) -> Evaluation:
         """What a placement costs: by the evaluator that was given, or else by estimate."""
         return estimate(self, placement) if self.evaluator is None else self.evaluator(placement)
+
+
+def _hungriest(topology: Topology, workspace: WorkspaceCost | None) -> Callable[[Op], int]:
+    """Workspace of an op on the sort of device that needs most for it."""
+    sorts = {(d.kind, d.threads): d for d in topology.devices}.values()
+    return lambda op: 0 if workspace is None else max(workspace(op, device) for device in sorts)

@@ -40,7 +40,7 @@ def _referenced(runtime: LocalRuntime, source: str, target: str, nbytes: int) ->
     """
     program, graph = _to_and_fro(runtime.topology, source, target, nbytes)
     executable, value = runtime.prepare(program, graph), torch.zeros(nbytes, dtype=torch.uint8)
-    found = []
+    found: list[float] = []
     for i in range(_CALLS + 1):
         executable([value] * len(graph.inputs))
         if i:

@@ -23,6 +23,7 @@ from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import is_accelerator, on_device, visit
 from torchplace.runtime.affinity import deal_cores, keep_to
+from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
 from torchplace.runtime.transport import bring
 
@@ -84,6 +85,8 @@ class LocalRuntime:
         own = {d.name: torch.device(d.torch_device) for d in topology.devices}
         self.torch_devices = dict(torch_devices or own)
         self.on_run: Callable[[Executable, Record], None] | None = None
+        if any(device.type == "cpu" for device in self.torch_devices.values()):
+            keep_freed_memory()
         self._workers: dict[tuple[str, frozenset[int]], Worker] = {}
         self._submitting = threading.Lock()
 

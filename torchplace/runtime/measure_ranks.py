@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path
 from time import perf_counter
@@ -175,9 +176,8 @@ class _Job:
         found: dict[tuple[str, str], Samples] = {}
         for i, (one, other) in enumerate(pairs):
             self.told(f"transfers between {self.names[one]} and {self.names[other]}", 0.2 + 0.7 * i / len(pairs))
-            there, back = self.ranks.turn(
-                f"pair/{one}/{other}", (one, other), lambda a=one, b=other: self._both_ways(a, b)
-            )  # type: ignore[misc]
+            work = partial(self._both_ways, one, other)
+            there, back = self.ranks.turn(f"pair/{one}/{other}", (one, other), work)
             found[self.names[one], self.names[other]] = _sizes(there)
             found[self.names[other], self.names[one]] = _sizes(back)
         return found

@@ -48,7 +48,7 @@ class Ranks:
         timeout: seconds that a rank is waited for.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, timeout: float) -> None:
+    def __init__(self, store: distributed_c10d.Store, rank: int, size: int, timeout: float) -> None:
         """See `join`."""
         self.store, self.rank, self.size, self.timeout = store, rank, size, timeout
 
