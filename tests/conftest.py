@@ -14,7 +14,7 @@ settings.register_profile(
 settings.load_profile("torchplace")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """One intra-op thread: sums over several are rounded otherwise, so that results are equal to the bit only with one."""
     before = torch.get_num_threads()

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,8 @@ class Dag(nn.Module):
     def cut(self, a: torch.Tensor, b: torch.Tensor, k: int) -> list[torch.Tensor]:
         return [a.detach() + b]
 
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 KINDS = [name for name, member in vars(Dag).items() if callable(member) and name not in ("__init__", "forward")]
 MODES = {"training": (True, True), "warming up": (True, False), "inference": (False, False)}

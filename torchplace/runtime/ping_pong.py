@@ -123,16 +123,18 @@ class Line:
 
 
 @functools.cache
-def _numbers() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.zeros(1 << 20), torch.zeros(1 << 20)  # more than a core's own caches hold
+def _numbers() -> tuple[torch.Tensor, ...]:
+    square, many = torch.randn(256, 256), torch.zeros(1 << 20)  # the latter more than a core's own caches hold
+    return square, torch.empty_like(square), many, torch.empty_like(many)
 
 
 def _compute(value: torch.Tensor) -> float:
     """Compute for a while, as a program does before it sends, a value at last; returns the time at the end."""
-    numbers, out = _numbers()
+    square, product, many, more = _numbers()
     end = perf_counter() + _PAUSE
     while perf_counter() < end:
-        torch.add(numbers, 1.0, out=out)
+        torch.add(many, 1.0, out=more)
+        torch.mm(square, square, out=product)
     value.fill_(1)
     synchronize(value.device)
     return perf_counter()
