@@ -85,11 +85,11 @@ class Line:
     def ping(self, nbytes: int, times: int) -> list[float]:
         """Seconds to move `nbytes` bytes there and one back, less what the other end does in between."""
         self.tell(_GO, nbytes, times)
-        value, whole = self._bytes(nbytes), []
+        value, source, whole = self._bytes(nbytes), self._bytes(nbytes), []
         self.listen(1)  # the other end is ready
         for _ in range(times):
             answer = self.expect(self._answer)
-            begun = _compute(value)
+            begun = _compute(value, source)
             self.send(value)
             answer()
             whole.append(perf_counter() - begun)
@@ -116,7 +116,7 @@ class Line:
             here = perf_counter()
             if i + 1 < times:
                 came = self.expect(value)
-            answering = _compute(self._answer)
+            answering = _compute(self._answer, self._answer)
             self.send(self._answer)
             between.append(answering - here)
         self.tell(*between)
@@ -128,14 +128,14 @@ def _numbers() -> tuple[torch.Tensor, ...]:
     return square, torch.empty_like(square), many, torch.empty_like(many)
 
 
-def _compute(value: torch.Tensor) -> float:
-    """Compute for a while, as a program does before it sends, a value at last; returns the time at the end."""
+def _compute(value: torch.Tensor, source: torch.Tensor) -> float:
+    """Compute for a while, as a program does before it sends, a value from another at last; returns the time then."""
     square, product, many, more = _numbers()
     end = perf_counter() + _PAUSE
     while perf_counter() < end:
         torch.add(many, 1.0, out=more)
         torch.mm(square, square, out=product)
-    value.fill_(1)
+    torch.add(source, 1, out=value)
     synchronize(value.device)
     return perf_counter()
 
