@@ -7,8 +7,8 @@ training, on 1 and 2 CPU devices, with solvers that spread the ops. Costs start 
 their own. `measured`: the model's ops are timed one by one in graph order. `fitted`: the same programs, costed by a
 regression on the calibration set alone. Neither ever sees the time of a step, a segment or a plan.
 
-Plans of a model run in turn: a fixed reference workload, a step that warms the caches, and the step that
-counts. This machine drifts: predictions are
+Plans of a model run in turn: a fixed reference workload, a step that warms the caches as a loop of steps does, and the
+step that counts: the call and its backward, from gradients that are given. This machine drifts: predictions are
 multiplied by how long the reference took while the plans ran, over how long it took while the ops were timed. The
 drift that is printed is the spread of the reference over the run (90th over 10th percentile, minus 1), or the change
 between the timing of the ops and the run, if that is larger.
@@ -30,9 +30,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
-from torch.utils import _pytree as pytree
-
 import torchplace as tp
 from benchmarks._models import MODELS, build
 from torchplace.compiler.capture import Captured
@@ -44,6 +41,7 @@ from torchplace.placement.evaluate import Evaluator
 from torchplace.runtime.calibration_set import fill_store
 from torchplace.runtime.op_times import measure_ops
 from torchplace.runtime.reference import reference_seconds
+from torchplace.runtime.steps import Step
 
 SOLVERS = ("balanced", "round-robin", "random", "heft", "memory-balanced")
 """They spread the ops, each in its own way."""
@@ -85,15 +83,6 @@ class Case:
         return float(getattr(self, source)) / self.seconds - 1
 
 
-def step(model: Any, args: Sequence[Any], kwargs: dict[str, Any], training: bool) -> None:
-    """One call, and its backward in training."""
-    with torch.set_grad_enabled(training):
-        outputs = [t for t in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(t, torch.Tensor)]
-        wanted = [t for t in outputs if t.requires_grad]
-        if training:
-            torch.autograd.backward([t.float().mean() for t in wanted])
-
-
 class Bench:
     """Runs the cases of one model after the other.
 
@@ -121,7 +110,8 @@ class Bench:
         measure_ops(captured, self.topologies[2], self.store)
         timed_at = statistics.mean([before, _reference()])
         models = {s: self._compiled(model, s) for s in SETTINGS}
-        times, references = self._run(models, args, kwargs, training)
+        steps = {s: Step(models[s], args, kwargs, training) for s in SETTINGS}
+        times, references = self._run(steps)
         now, drift = statistics.median(references), _spread(references)
         drift = max(drift, abs(now / timed_at - 1))
         return [
@@ -158,21 +148,19 @@ class Bench:
             drift,
         )
 
-    def _run(
-        self, models: dict[Setting, Any], args: Any, kwargs: Any, training: bool
-    ) -> tuple[dict[Setting, list[float]], list[float]]:
-        times: dict[Setting, list[float]] = {key: [] for key in models}
+    def _run(self, steps: dict[Setting, Step]) -> tuple[dict[Setting, list[float]], list[float]]:
+        times: dict[Setting, list[float]] = {key: [] for key in steps}
         references = []
         for i in range(1 + self.rounds):
-            for key, model in models.items():
-                model.zero_grad()
+            for key, step in steps.items():
                 reference = reference_seconds()
-                step(model, args, kwargs, training)  # in a loop, too, caches hold what the step before left
-                model.zero_grad()
-                begun = perf_counter()
-                step(model, args, kwargs, training)
+                for _ in range(2):
+                    step.forget()
+                    begun = perf_counter()
+                    step()
+                    seconds = perf_counter() - begun
                 if i:
-                    times[key].append(perf_counter() - begun)
+                    times[key].append(seconds)
                     references.append(reference)
         return times, references
 

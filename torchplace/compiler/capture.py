@@ -19,6 +19,7 @@ from torchplace.compiler.dynamo import Runner
 from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
+from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 
 _STEP = re.compile(r"\['([^']+)'\]|\.(\w+)|\[(\d+)\]")
@@ -127,16 +128,22 @@ class _Session:
         reader = self._reader(joint)
         graph = reader.read(self._names(joint))
         self._label_outputs(graph, joint, forward_outputs)
+        parameters = {v.path: v for v in graph.inputs if v.kind == "parameter"}
+        dense_gradients(graph, parameters)
         assign_phases(graph)
         forward, backward = dynamo.split_joint(joint, inputs, forward_outputs)
         names = {n.name: v for n, v in reader.values.items() if isinstance(v, Value)}
         parts = self._part(forward, names, graph), self._part(backward, names, graph)
         saved = [replace(o, kind="saved", device="") for o in parts[0].outputs[forward_outputs:]]
         parts[0].outputs[forward_outputs:] = saved
+        phases = {op.name: op.phase for op in graph.ops}
         parts[1].outputs = [
             replace(o, kind="gradient", path=g.path, device=g.device)
             for o, g in zip(parts[1].outputs, graph.outputs[forward_outputs:], strict=True)
         ]
+        dense_gradients(parts[1], parameters)
+        for op in parts[1].ops:
+            op.phase = phases.get(op.name, op.phase)
         self._hand_over(graph, parts)
         return forward, backward
 

@@ -7,7 +7,8 @@ while, or threads of one hinder the other. With a part of the cores each, what a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 
 from torchplace.placement.topology.topology import Topology
@@ -36,3 +37,21 @@ def keep_to(cores: frozenset[int]) -> None:
     """Let the calling thread, and those that it will start, run on some cores only; none stands for any."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores & os.sched_getaffinity(0) or cores)
+
+
+@contextmanager
+def kept_to(cores: frozenset[int]) -> Iterator[None]:
+    """Within, the calling thread runs on one core only, if it is one; several stand for any.
+
+    For a thread that is not ours: what it starts meanwhile inherits the choice for good, and a thread with more than
+    one core starts others to compute with.
+    """
+    if len(cores) != 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    keep_to(cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

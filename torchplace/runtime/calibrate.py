@@ -13,14 +13,13 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
-from torch import nn
 
 from torchplace.compiler.capture import Capturer
 from torchplace.compiler.dynamo import compile_module
 from torchplace.compiler.instructions import Recv, Run, Send
+from torchplace.placement.cost.regression import nonnegative, stack
 from torchplace.placement.cost.store import CostStore
 from torchplace.placement.planning import Request
 from torchplace.placement.simulate import simulate
@@ -31,8 +30,10 @@ from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibration_programs import CALLS, WARM, Branches, Cells, Chain, Ran, at_random, by_branch, run
 from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.session import Session
+from torchplace.runtime.steps import Step
 
-_SHORT, _LONG = 12, 60  # layers of chains that are all overhead
+_SHORT, _LONG = 8, 60  # layers of chains
+_ROOMY = 224  # rows and columns of what fills the caches
 _WIDE = 384  # rows and columns of products that are all work
 _AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
 _CONTENTIONS = tuple(0.25 * i for i in range(25))
@@ -162,34 +163,29 @@ def _call_overhead() -> tuple[float, float]:
     """(Seconds of a call, seconds of an input or output): what a wall clock shows beyond the program's timeline."""
     points = [_beyond(layers, training) for layers in (_SHORT, _LONG) for training in (False, True)]
     # Least squares of the relative errors over seconds = programs * call + arguments * argument.
-    rows = torch.tensor([[programs, arguments] for programs, arguments, _ in points], dtype=torch.float64)
-    seconds = torch.tensor([[s] for *_, s in points], dtype=torch.float64)
-    weights = 1 / seconds.clamp(min=1e-6)
-    call, argument = torch.linalg.lstsq(rows * weights, seconds * weights).solution.flatten().tolist()
-    return max(0.0, call), max(0.0, argument)
+    rows = stack([[programs / seconds, arguments / seconds] for programs, arguments, seconds in points])
+    call, argument = nonnegative(rows, stack([[1.0] * len(points)])[0]).tolist()
+    return call, argument
 
 
 def _beyond(layers: int, training: bool) -> tuple[int, int, float]:
-    """(Programs, their inputs and outputs, seconds beyond their timelines) of one call of a compiled chain."""
-    model, x = Chain(layers), torch.randn(4, 8)
+    """(Programs, their inputs and outputs, seconds beyond their timelines) of one call of a compiled chain.
+
+    The layers are wide, so that the host's own code has left the caches when its turn comes, as with real models.
+    """
+    model = Chain(layers, _ROOMY)
     session = Session(Request(Topology.local(1), solver="single"))
     compile_module(model, Capturer(session, "calibration"), dynamic=None, fullgraph=True)
-    found = []
+    step, found = Step(model, (torch.randn(_ROOMY, _ROOMY),), {}, training), []
     for i in range(WARM + CALLS):
-        model.zero_grad()
+        step.forget()
         begun = perf_counter()
-        _step(model, x, training)
+        step()
         wall = perf_counter() - begun
         if i >= WARM:
             found.append(wall - sum(e.timeline.duration for e in session.placed[0].parts))
     parts = session.placed[0].parts
     return len(parts), sum(len(e.inputs) + len(e.ends) for e in parts), statistics.median(found)
-
-
-def _step(model: nn.Module, x: torch.Tensor, training: bool) -> Any:
-    with torch.set_grad_enabled(training):
-        result = model(x)
-        return result.mean().backward() if training else result
 
 
 def calibrated_figures() -> CpuFigures:

@@ -31,14 +31,14 @@ Place = Callable[[Captured], dict[str, str]]
 
 
 class Chain(nn.Module):
-    """Layers so small that a call of them is all overhead."""
+    """Layers one after the other; narrow ones are all overhead."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, width: int = 8) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(layers))
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[n, 8] to [n, 8]."""
+        """[n, width] to [n, width]."""
         for layer in self.layers:
             x = torch.relu(layer(x))
         return x

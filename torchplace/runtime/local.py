@@ -22,7 +22,7 @@ from torchplace.errors import ExecutionError
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import is_accelerator, on_device, visit
-from torchplace.runtime.affinity import deal_cores, keep_to
+from torchplace.runtime.affinity import deal_cores, keep_to, kept_to
 from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
 from torchplace.runtime.transport import bring
@@ -243,21 +243,38 @@ class Executable:
         return len(steps)
 
     def _run_on_workers(self, call: Call, envs: dict[str, Env]) -> None:
-        """Run every device in its worker; the first that fails stops the others."""
+        """Run devices in their workers, the first one here if it is a CPU; the first that fails stops the others.
+
+        So the caller need not be woken by another thread, which would leave it, with the threads that its own ops run
+        on, on the core of whoever woke it, and the rest of the cores idle for a while.
+        """
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        mine = self.active[:1] if self.runtime.torch_devices[self.active[0]].type == "cpu" else []
+        others = self.active[len(mine) :]
         caller = torch.get_num_threads(), torch.is_inference_mode_enabled()
-        self.runtime.submit({d: self._job(d, call, envs[d], done, caller) for d in self.active}, self.cores)
-        failures = []
+        self.runtime.submit({d: self._job(d, call, envs[d], done, caller) for d in others}, self.cores)
+        failures = [self._run_mine(d, call, envs[d]) for d in mine]
         try:
-            for _ in self.active:
-                if (outcome := done.get()) is not None:
-                    failures.append(outcome)
+            failures += [done.get() for _ in others]
         except BaseException:  # an interrupt: leave no worker waiting behind
             call.abort()
             raise
-        real = [f for f in failures if not isinstance(f, Aborted)]
+        real = [f for f in failures if f is not None and not isinstance(f, Aborted)]
         if real:
             raise real[0]
+
+    def _run_mine(self, device: str, call: Call, env: Env) -> BaseException | None:
+        """Run a device in this thread; returns what it failed with."""
+        try:
+            with kept_to(self.cores.get(device, frozenset())), torch.no_grad(), below_autograd():
+                self._steps(device, call, env, torch.get_num_threads())
+        except Exception as error:
+            call.abort()
+            return error
+        except BaseException:
+            call.abort()
+            raise
+        return None
 
     def _job(
         self,
@@ -271,16 +288,19 @@ class Executable:
             outcome: BaseException | None = None
             try:
                 # `_InferenceMode(False)` would switch autograd on again.
-                inference = torch._C._InferenceMode(True) if caller[1] else nullcontext()
-                with inference, on_device(self.runtime.torch_devices[device]), self._threads(device, caller[0]):
-                    for step in self.devices[device].steps:
-                        step(call, env)
+                with torch._C._InferenceMode(True) if caller[1] else nullcontext():
+                    self._steps(device, call, env, caller[0])
             except BaseException as error:
                 outcome = error
                 call.abort()
             done.put(outcome)
 
         return job
+
+    def _steps(self, device: str, call: Call, env: Env, threads: int) -> None:
+        with on_device(self.runtime.torch_devices[device]), self._threads(device, threads):
+            for step in self.devices[device].steps:
+                step(call, env)
 
     @contextmanager
     def _threads(self, device: str, callers: int) -> Iterator[None]:

@@ -16,7 +16,10 @@ from torchplace.runtime.accelerator import accelerator_generators_kept
 
 
 class Step:
-    """Calls a model; in training, runs the backward from the sum of the means of its floating-point outputs.
+    """Calls a model; in training, runs the backward of the sum of the means of its floating-point outputs.
+
+    That sum itself is not computed: a step is the model's programs and nothing of the caller's, whose ops run on all
+    threads of the CPU and are not what a plan predicts.
 
     Args:
         model: an `nn.Module` or a function of tensors, compiled or not.
@@ -28,6 +31,7 @@ class Step:
     def __init__(self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool) -> None:
         self.model, self.args, self.kwargs, self.training = model, args, kwargs, training
         self._parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+        self._known: list[torch.Tensor] = []
 
     def forget(self) -> None:
         """Drop the gradients of the model's parameters."""
@@ -41,8 +45,15 @@ class Step:
         outputs = [o for o in pytree.tree_leaves(made) if isinstance(o, torch.Tensor)]
         wanted = [o for o in outputs if o.requires_grad]
         if self.training and wanted:
-            torch.autograd.backward([o.float().mean() for o in wanted])
+            torch.autograd.backward(wanted, self._tangents(wanted))
         return [o.detach() for o in outputs]
+
+    def _tangents(self, outputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradient of the sum of the means with respect to each output; made once."""
+        alike = [(o.shape, o.dtype, o.device) for o in outputs]
+        if alike != [(t.shape, t.dtype, t.device) for t in self._known]:
+            self._known = [torch.full(o.shape, 1 / max(1, o.numel()), dtype=o.dtype, device=o.device) for o in outputs]
+        return self._known
 
     @property
     def gradients(self) -> list[torch.Tensor]:

@@ -1,0 +1,111 @@
+"""What the host adds is read off synthetic programs: here, off timelines that are written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from torchplace.compiler.instructions import Recv, Run, Send
+from torchplace.placement.cost.store import CostStore
+from torchplace.placement.timeline import Event, Timeline
+from torchplace.placement.topology import Topology
+from torchplace.placement.topology.figures import CpuFigures, read_figures
+from torchplace.placement.topology.local import local_with, pair_threads
+from torchplace.runtime import calibrate
+from torchplace.runtime.calibration_programs import Cells, Ran, at_random, run
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
+
+
+def ran(*events: Event, segments: dict[str, float]) -> Ran:
+    return cast(Ran, SimpleNamespace(timelines=[Timeline(list(events))], segments=segments))
+
+
+def run_of(segment: str) -> Run:
+    return Run(segment, (), ("v",))
+
+
+def test_hand_overs_are_taken_apart() -> None:
+    """b waits from 1 on for what a sends from 10 to 12, and is awake at 20; the second value is there when it comes."""
+    us = 1e-6
+    found = calibrate._hand_over(
+        [
+            ran(
+                Event("a", run_of("s"), 0.0, 9 * us),
+                Event("b", Recv("v", "a"), 1 * us, 20 * us),
+                Event("a", Send("v", "b"), 10 * us, 12 * us),
+                Event("a", Send("w", "b"), 13 * us, 14 * us),
+                Event("b", run_of("t"), 20 * us, 30 * us),
+                Event("b", Recv("w", "a"), 31 * us, 33 * us),
+                segments={},
+            )
+        ]
+    )
+    assert found == pytest.approx({"send": 2 * us, "receive": 3 * us, "wake": 1 * us, "transfer_latency": 8 * us})
+
+
+def test_instructions_cost_what_is_beside_their_ops_where_nobody_else_computes() -> None:
+    alone = ran(
+        Event("a", run_of("s"), 0.0, 5.0),
+        Event("a", run_of("t"), 6.0, 10.0),
+        Event("a", run_of("u"), 10.0, 30.0),
+        Event("b", run_of("w"), 11.0, 29.0),
+        segments={"s": 5.0, "t": 3.0, "u": 4.0, "w": 1.0},
+    )
+    assert calibrate._instruction([alone]) == pytest.approx(2.0), "t: from 5 to 10, of which 3 are its op's"
+
+
+def test_devices_slow_each_other_while_both_compute() -> None:
+    """Alone 4 and 6; together from 2 to 8, after 2 and before 2 alone: 6 seconds for what takes 2 and 4 alone."""
+    together = ran(
+        Event("cpu:0", run_of("s"), 0.0, 8.0),
+        Event("cpu:1", run_of("t"), 2.0, 10.0),
+        segments={"s": 6.0, "t": 6.0},
+    )
+    assert calibrate._together(together) == pytest.approx(1.5)
+
+
+def test_contention_is_what_predicts_programs_of_small_ops_best() -> None:
+    mixed = run(Cells(16, 3), torch.randn(4, 16), CostStore(), at_random(1, 2))
+    figures = CpuFigures(launch_overhead=1.0, contention=0.0, instruction=0.0)
+    wanted = calibrate._CONTENTIONS[6]
+    there = local_with(2, figures.model_copy(update={"contention": wanted}))
+    duration = calibrate._simulated(mixed, there)
+    assert duration > calibrate._simulated(mixed, local_with(2, figures)), "its devices hinder each other"
+    as_if = Ran(
+        mixed.topology, mixed.program, mixed.graph, mixed.cost, [Timeline([Event("a", run_of("s"), 0, duration)])]
+    )
+    assert calibrate._with_contention(figures, [as_if]).contention == pytest.approx(wanted, abs=0.5)
+
+
+def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def fake(figures: CpuFigures, store: CostStore) -> CpuFigures:
+        calls.append(store)
+        return figures.model_copy(update={"wake": 0.5})
+
+    monkeypatch.setattr(calibrate, "calibrate", fake)
+    monkeypatch.setattr(calibrate, "cpu_figures", lambda threads: read_figures(threads) or CpuFigures())
+    assert calibrate.calibrated_figures().wake == calibrate.calibrated_figures().wake == 0.5
+    assert len(calls) == 1
+    assert Topology.local(2).host.wake == Topology.local(1).host.wake == 0.5
+    known = read_figures(pair_threads())
+    assert known is not None
+    assert known.calibrated
+
+
+@pytest.mark.slow
+def test_this_machine_can_be_calibrated() -> None:
+    found = calibrate.calibrate(CpuFigures(), CostStore())
+    assert found.instruction > 0
+    assert found.send > 0
+    assert found.slowdown >= 1
+    assert max(found.call, found.argument) > 0
