@@ -8,10 +8,10 @@ their own. `measured`: the model's ops are timed one by one in graph order. `fit
 regression on the calibration set alone. Neither ever sees the time of a step, a segment or a plan.
 
 Plans of a model run in turn: a fixed reference workload, a step that warms the caches as a loop of steps does, and the
-step that counts: the call and its backward, from gradients that are given. This machine drifts: predictions are
-multiplied by how long the reference took while the plans ran, over how long it took while the ops were timed. The
-drift that is printed is the spread of the reference over the run (90th over 10th percentile, minus 1), or the change
-between the timing of the ops and the run, if that is larger.
+step that counts: the call and its backward, from gradients that are given. This machine drifts: costs are kept for the
+pace that it had when it was calibrated, by the reference workload, and predictions are multiplied by how long the
+reference took while the plans ran, over how long it took then. The drift that is printed is the spread of the reference
+over the run (90th over 10th percentile, minus 1).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from torchplace.options import resolve_topology
 from torchplace.placement.cost.fitted import Fitted
 from torchplace.placement.cost.store import CostStore
 from torchplace.placement.evaluate import Evaluator
+from torchplace.runtime.calibrate import calibrated_figures
 from torchplace.runtime.calibration_set import fill_store
 from torchplace.runtime.op_times import measure_ops
 from torchplace.runtime.reference import reference_seconds
@@ -96,26 +97,21 @@ class Bench:
         os.environ["TORCHPLACE_CACHE"] = str(cache)
         self.store, calibration = CostStore(), CostStore(cache / "calibration.sqlite")
         self.topologies = {n: resolve_topology(tp.Topology.local(n), calibrate=True) for n in (1, 2)}
-        before = _reference()
         fill_store(self.topologies[2], calibration)
-        self.calibrated_at = statistics.mean([before, _reference()])
-        self.fitted = Fitted(calibration)
+        self.pace, self.fitted = calibrated_figures().reference, Fitted(calibration)
 
     def cases(self, name: str, training: bool) -> list[Case]:
         """Every plan of a model, in turn."""
         model, args, kwargs = build(name)
         model.train(training)
         captured = capture_dry(model, args, kwargs, training=training)[0]
-        before = _reference()
         measure_ops(captured, self.topologies[2], self.store)
-        timed_at = statistics.mean([before, _reference()])
         models = {s: self._compiled(model, s) for s in SETTINGS}
         steps = {s: Step(models[s], args, kwargs, training) for s in SETTINGS}
         times, references = self._run(steps)
-        now, drift = statistics.median(references), _spread(references)
-        drift = max(drift, abs(now / timed_at - 1))
+        scale, drift = statistics.median(references) / self.pace, _spread(references)
         return [
-            self._case(name, captured, setting, tp.plans(models[setting]), times[setting], now / timed_at, drift, now)
+            self._case(name, captured, setting, tp.plans(models[setting]), times[setting], scale, drift)
             for setting in SETTINGS
         ]
 
@@ -132,7 +128,6 @@ class Bench:
         times: list[float],
         scale: float,
         drift: float,
-        now: float,
     ) -> Case:
         devices, solver = setting
         evaluator = Evaluator(captured, self.topologies[devices], self.fitted, {})
@@ -144,7 +139,7 @@ class Bench:
             sum(len(program.segments) for plan in plans for program in plan.programs),
             statistics.median(times),
             sum(plan.predicted.step_time for plan in plans) * scale,
-            evaluator.simulate(plans[0].programs).duration * now / self.calibrated_at,
+            evaluator.simulate(plans[0].programs).duration * scale,
             drift,
         )
 
@@ -163,11 +158,6 @@ class Bench:
                     times[key].append(seconds)
                     references.append(reference)
         return times, references
-
-
-def _reference(times: int = 9) -> float:
-    """Median seconds of the reference workload now."""
-    return statistics.median(reference_seconds() for _ in range(times))
 
 
 def _spread(times: Sequence[float]) -> float:

@@ -14,6 +14,8 @@ from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.signature import signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey
 from torchplace.placement.topology import Topology
+from torchplace.placement.topology.figures import CpuFigures, write_figures
+from torchplace.placement.topology.local import pair_threads
 from torchplace.runtime import op_times
 from torchplace.runtime.op_times import measure_ops, sorts
 
@@ -33,6 +35,7 @@ class Net(nn.Module):
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
+    monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -66,18 +69,29 @@ def test_the_model_is_as_it_was(captured: Captured) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in held.items())
 
 
-def test_an_interrupt_keeps_what_was_measured(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_keeps_what_was_measured(captured: Captured) -> None:
     store = CostStore()
 
     def interrupt(what: str, done: float) -> None:
-        if done >= 3 / op_times.REPETITIONS:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         measure_ops(captured, Topology.local(1), store, on_progress=interrupt)
     (device,) = sorts(Topology.local(1))
-    assert {s.samples % 3 for s in store.samples(DeviceKey.of(device))} == {0}
+    assert {s.samples % op_times.IN_A_ROW for s in store.samples(DeviceKey.of(device))} == {0}
     assert len(store.seconds(DeviceKey.of(device))) > 10
+
+
+def test_times_are_kept_for_the_pace_of_the_calibration(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference workload takes a thousandth of what it took when this machine was calibrated."""
+    (device,) = sorts(Topology.local(1))
+    stores = [CostStore(CostStore().path.parent / name) for name in ("plain", "scaled")]
+    measure_ops(captured, Topology.local(1), stores[0])
+    write_figures(pair_threads(), CpuFigures(reference=1.0))
+    monkeypatch.setattr(op_times, "reference_seconds", lambda: 1e-3)
+    measure_ops(captured, Topology.local(1), stores[1])
+    plain, scaled = (sum(s.seconds(DeviceKey.of(device)).values()) for s in stores)
+    assert 100 < scaled / plain < 10_000
 
 
 def test_one_sort_for_each_number_of_threads_that_devices_may_get() -> None:

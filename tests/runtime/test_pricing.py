@@ -21,7 +21,8 @@ from torchplace.runtime.pricing import priced
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
-    monkeypatch.setattr(op_times, "REPETITIONS", 2)
+    monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(op_times, "ROUNDS", 1)
 
 
 @pytest.fixture

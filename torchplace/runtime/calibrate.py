@@ -29,6 +29,7 @@ from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibration_programs import CALLS, WARM, Branches, Cells, Chain, Ran, at_random, by_branch, run
 from torchplace.runtime.profile import cpu_figures
+from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.session import Session
 from torchplace.runtime.steps import Step
 
@@ -196,6 +197,7 @@ def calibrated_figures() -> CpuFigures:
         return figures
     with tempfile.TemporaryDirectory() as scratch:
         figures = calibrate(figures, CostStore(Path(scratch) / "costs.sqlite"))
-    figures = figures.model_copy(update={"calibrated": True})
+    reference = statistics.median(reference_seconds() for _ in range(15))
+    figures = figures.model_copy(update={"calibrated": True, "reference": reference})
     write_figures(threads, figures)
     return figures

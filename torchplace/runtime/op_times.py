@@ -22,14 +22,20 @@ from torchplace.placement.cost.features import features
 from torchplace.placement.cost.signature import signature, signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
 from torchplace.placement.topology.device import Device
+from torchplace.placement.topology.figures import read_figures
+from torchplace.placement.topology.local import pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import Stopwatch, is_accelerator, on_device
 from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.kernels import make_stamped
+from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.transport import bring
 
-REPETITIONS, SECONDS = 9, 10.0
-"""How often a graph is run for its ops to be timed, after a first time that does not count; or for how long."""
+ROUNDS, IN_A_ROW = 3, 3
+"""How often a graph is run for its ops to be timed: rounds, at least, and repetitions in each that count."""
+
+LEAST_SECONDS, SECONDS = 1.5, 10.0
+"""For how long, at least and about at most: the speed of a machine changes from one half second to the next."""
 
 Progress = Callable[[str, float], None]
 """Is told what is being measured, and which share of it is done (0 to 1)."""
@@ -52,7 +58,7 @@ def measure_ops(
         store: where the times are kept. An interrupt keeps those of the repetitions so far.
         again: time ops that the store has, too.
         on_progress: is told how far it is.
-        seconds: for each sort of device, and no more than `REPETITIONS` repetitions (but two in any case).
+        seconds: for each sort of device, about at most.
 
     Returns:
         How many signatures were written.
@@ -66,7 +72,7 @@ def measure_ops(
         if all(signature_key(op) in known for part in captured.parts for op in part.ops):
             continue
         keep_freed_memory()
-        timing = _Timing(captured, torch.device(device.torch_device))
+        timing = _Timing(captured, torch.device(device.torch_device), pace_kept(device))
         try:
             with threads_set(key.threads), on_device(timing.device):
                 timing.repeat(seconds, lambda done, name=device.kind: on_progress and on_progress(name, done))  # type: ignore[misc]
@@ -95,6 +101,15 @@ def sorts(topology: Topology) -> list[Device]:
     return list(found.values())
 
 
+def pace_kept(device: Device) -> float | None:
+    """Seconds of the reference workload at the pace of this machine for which costs are kept; None where none is.
+
+    Machines drift. What is measured on a CPU device at different times is divided by the pace of that time.
+    """
+    figures = read_figures(pair_threads()) if device.kind == "cpu" else None
+    return figures.reference or None if figures is not None else None
+
+
 @contextmanager
 def threads_set(count: int) -> Iterator[None]:
     """Within, torch has so many intra-op threads; 0 leaves them as they are."""
@@ -110,8 +125,8 @@ def threads_set(count: int) -> Iterator[None]:
 class _Timing:
     """The times of one graph's ops on one device, repetition by repetition."""
 
-    def __init__(self, captured: Captured, device: torch.device) -> None:
-        self.captured, self.device = captured, device
+    def __init__(self, captured: Captured, device: torch.device, pace: float | None) -> None:
+        self.captured, self.device, self.pace = captured, device, pace
         keys = captured.graph.keys()
         self.functions = [make_stamped(part, device, keys) for part in captured.parts]
         self.watch = Stopwatch(device)
@@ -121,16 +136,27 @@ class _Timing:
         self.overhead = stamp_seconds(device)
 
     def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
-        """Run the graph once for nothing, and then as often as the limits allow."""
+        """Run the graph in rounds, until there are enough of them, spread over enough time, or the time is over."""
+        begun, rounds = perf_counter(), 0
         with outside_modes(), torch.no_grad(), below_autograd():
-            self._run()
-            begun = perf_counter()
-            for i in range(REPETITIONS):
-                if i >= 2 and perf_counter() - begun > seconds:
+            while True:
+                self._round(begun + seconds)
+                rounds += 1
+                passed = perf_counter() - begun
+                if passed > seconds or (rounds >= ROUNDS and passed > LEAST_SECONDS):
                     break
-                for at, time in self._run():
-                    self.times.setdefault(at, []).append(max(0.0, time - self.overhead))
-                on_progress((i + 1) / REPETITIONS)
+                on_progress(min(rounds / ROUNDS, passed / max(LEAST_SECONDS, 1e-9), 1.0))
+        on_progress(1.0)
+
+    def _round(self, end: float) -> None:
+        """Some repetitions in a row, behind one that does not count: it warms the caches, as the step before does."""
+        scale = self.pace / reference_seconds() if self.pace else 1.0
+        self._run()
+        for i in range(IN_A_ROW):
+            if i and perf_counter() > end:
+                break
+            for at, time in self._run():
+                self.times.setdefault(at, []).append(scale * max(0.0, time - self.overhead))
 
     def _run(self) -> list[tuple[tuple[int, int], float]]:
         found: list[tuple[tuple[int, int], float]] = []

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.atomic import write_whole
 
-_VERSION = 2  # of what is measured, and how: figures of another version are measured again
+_VERSION = 3  # of what is measured, and how: figures of another version are measured again
 
 
 class CpuFigures(BaseModel):
@@ -37,6 +37,8 @@ class CpuFigures(BaseModel):
         call, argument, instruction, send, receive, wake, start: what the host adds (`Host`), seconds.
         slowdown: factor by which devices that compute at the same time slow each other, beyond sharing the cores.
         contention: how much longer small ops take while another device runs small ops (`CoRun.contention`).
+        reference: seconds of a fixed piece of work (`runtime.reference`) when these were measured: the pace that
+            measured costs are kept for; 0 where it is not known.
         calibrated: the figures of the host, the latency and the slowdown were measured, too (`runtime.calibrate`).
     """
 
@@ -56,6 +58,7 @@ class CpuFigures(BaseModel):
     start: float = Field(default=75e-6, ge=0)
     slowdown: float = Field(default=1.05, ge=1)
     contention: float = Field(default=2.0, ge=0)
+    reference: float = Field(default=0.0, ge=0)
     calibrated: bool = False
 
     @classmethod
