@@ -17,7 +17,7 @@ from torchplace.placement.topology import Topology
 from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.local import pair_threads
 from torchplace.runtime import op_times
-from torchplace.runtime.op_times import measure_ops, sorts
+from torchplace.runtime.op_times import measure_ops, sorts, undisturbed
 
 
 class Net(nn.Module):
@@ -102,3 +102,12 @@ def test_one_sort_for_each_number_of_threads_that_devices_may_get() -> None:
         assert [device.threads for device in sorts(Topology.local(2, threads=3))] == [3]
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_middle_half_of_repetitions_counts_with_what_disturbs_every_step() -> None:
+    """Each run has one op that is disturbed, another each time: no op's median shows it, the sum of the means does."""
+    runs = [[1.0 + 4.0 * (place == number % 4) for place in range(4)] for number in range(8)] + [[50.0] * 4]
+    kept = undisturbed(runs)
+    assert [sum(run) for run in kept] == [8.0] * len(kept)
+    assert undisturbed([[3.0]]) == [[3.0]]
+    assert not undisturbed([])

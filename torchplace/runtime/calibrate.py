@@ -12,29 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 
 import torch
 
-from torchplace.compiler.capture import Capturer
-from torchplace.compiler.dynamo import compile_module
 from torchplace.compiler.instructions import Recv, Run, Send
-from torchplace.placement.cost.regression import nonnegative, stack
 from torchplace.placement.cost.store import CostStore
-from torchplace.placement.planning import Request
 from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.calibration_programs import CALLS, WARM, Branches, Cells, Chain, Ran, at_random, by_branch, run
+from torchplace.runtime.calibration_programs import Branches, Cells, Chain, Ran, at_random, by_branch, run
+from torchplace.runtime.calibration_steps import beside, step_models
 from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.reference import reference_seconds
-from torchplace.runtime.session import Session
-from torchplace.runtime.steps import Step
 
-_SHORT, _LONG = 8, 60  # layers of chains
-_ROOMY = 224  # rows and columns of what fills the caches
+_LONG = 60  # layers of a chain
 _WIDE = 384  # rows and columns of products that are all work
 _AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
 _CONTENTIONS = tuple(0.25 * i for i in range(25))
@@ -52,7 +45,7 @@ def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
         run(Cells(176, 16), torch.randn(24, 176), store, at_random(seed, n)) for seed, n in ((0, 1), (1, 2), (2, 6))
     ]
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
-    call, argument = _call_overhead()
+    call, argument = beside(step_models())
     found = {
         "call": call,
         "argument": argument,
@@ -158,35 +151,6 @@ def _together(ran: Ran) -> float:
 
 def _alone(segments: Mapping[str, float], event: Event) -> float:
     return segments[event.instruction.segment] if isinstance(event.instruction, Run) else 0.0
-
-
-def _call_overhead() -> tuple[float, float]:
-    """(Seconds of a call, seconds of an input or output): what a wall clock shows beyond the program's timeline."""
-    points = [_beyond(layers, training) for layers in (_SHORT, _LONG) for training in (False, True)]
-    # Least squares of the relative errors over seconds = programs * call + arguments * argument.
-    rows = stack([[programs / seconds, arguments / seconds] for programs, arguments, seconds in points])
-    call, argument = nonnegative(rows, stack([[1.0] * len(points)])[0]).tolist()
-    return call, argument
-
-
-def _beyond(layers: int, training: bool) -> tuple[int, int, float]:
-    """(Programs, their inputs and outputs, seconds beyond their timelines) of one call of a compiled chain.
-
-    The layers are wide, so that the host's own code has left the caches when its turn comes, as with real models.
-    """
-    model = Chain(layers, _ROOMY)
-    session = Session(Request(Topology.local(1), solver="single"))
-    compile_module(model, Capturer(session, "calibration"), dynamic=None, fullgraph=True)
-    step, found = Step(model, (torch.randn(_ROOMY, _ROOMY),), {}, training), []
-    for i in range(WARM + CALLS):
-        step.forget()
-        begun = perf_counter()
-        step()
-        wall = perf_counter() - begun
-        if i >= WARM:
-            found.append(wall - sum(e.timeline.duration for e in session.placed[0].parts))
-    parts = session.placed[0].parts
-    return len(parts), sum(len(e.inputs) + len(e.ends) for e in parts), statistics.median(found)
 
 
 def calibrated_figures() -> CpuFigures:
