@@ -22,6 +22,7 @@ from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.calibration_blocks import Block, Bottleneck, in_a_row
 from torchplace.runtime.calibration_programs import Branches, Cells, Chain, Ran, at_random, by_branch, run
 from torchplace.runtime.calibration_steps import beside, step_models
 from torchplace.runtime.profile import cpu_figures
@@ -41,9 +42,7 @@ def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
         store: for the times of the programs' ops.
     """
     large = run(Branches(_WIDE, 4), torch.randn(_WIDE, _WIDE), store, by_branch)
-    mixed = [
-        run(Cells(176, 16), torch.randn(24, 176), store, at_random(seed, n)) for seed, n in ((0, 1), (1, 2), (2, 6))
-    ]
+    mixed = _mixed(store)
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
     call, argument = beside(step_models())
     found = {
@@ -59,12 +58,24 @@ def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
     return _with_contention(figures.model_copy(update=found), mixed)
 
 
+def _mixed(store: CostStore) -> list[Ran]:
+    """Programs whose devices take turns and work at the same time: deep ones, that find little in the caches."""
+    words, images = torch.randn(2, 40, 256), torch.randn(2, 160, 14, 14)
+    return [
+        run(in_a_row(Block(256, "explicit") for _ in range(5)), words, store, at_random(0, 1)),
+        run(in_a_row(Block(256, "rotary") for _ in range(4)), words, store, at_random(1, 3)),
+        run(in_a_row(Bottleneck(160) for _ in range(6)), images, store, at_random(2, 2)),
+        run(in_a_row(Block(256, "plain") for _ in range(5)), words, store, at_random(4, 8)),
+        run(Cells(288, 20), torch.randn(24, 288), store, at_random(1, 2)),
+    ]
+
+
 def _with_contention(figures: CpuFigures, mixed: Sequence[Ran]) -> CpuFigures:
     """The contention with which programs of many small ops are predicted best, the host's other figures given."""
 
     def error(contention: float) -> float:
         here = local_with(2, figures.model_copy(update={"contention": contention}))
-        return sum(abs(math.log(_simulated(ran, here) / _measured(ran))) for ran in mixed)
+        return sum(math.log(_simulated(ran, here) / _measured(ran)) ** 2 for ran in mixed)
 
     return figures.model_copy(update={"contention": min(_CONTENTIONS, key=error)})
 

@@ -20,7 +20,7 @@ from torchplace.compiler.dynamo import compile_module
 from torchplace.placement.cost.regression import nonnegative, stack
 from torchplace.placement.planning import Request
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.calibration_models import Attention, Gated
+from torchplace.runtime.calibration_blocks import Block, Bottleneck, in_a_row
 from torchplace.runtime.session import Session
 from torchplace.runtime.steps import Step
 
@@ -44,45 +44,6 @@ class Stepped:
     arguments: int
 
 
-class Block(nn.Module):
-    """Attention, and a gate or a perceptron."""
-
-    def __init__(self, width: int, style: str) -> None:
-        super().__init__()
-        self.before, self.attention = nn.LayerNorm(width), Attention(width, width // 32, style)
-        self.between = nn.LayerNorm(width)
-        layers = nn.Linear(width, 3 * width), nn.GELU(), nn.Dropout(0.0), nn.Linear(3 * width, width)
-        self.inside = Gated(width, 2 * width) if style == "rotary" else nn.Sequential(*layers)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, length, width] -> the same."""
-        x = x + self.attention(self.before(x))
-        inside: torch.Tensor = self.inside(self.between(x))
-        return x + inside
-
-
-class Bottleneck(nn.Module):
-    """Three convolutions, each with its norm, and what goes around them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        inner = width // 2
-        shapes = (width, inner, 1), (inner, inner, 3), (inner, width, 1)
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b))
-            for a, b, kernel in shapes
-        )
-        self.act = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, width, height, width] -> the same."""
-        y = x
-        for layer in self.layers[:-1]:
-            y = self.act(layer(y))
-        result: torch.Tensor = self.act(x + self.layers[-1](y))
-        return result
-
-
 def step_models() -> list[Stepped]:
     """Run the models on one CPU device; some seconds."""
     return [_run(make(), x, training) for make, x in _models() for training in (False, True)]
@@ -102,15 +63,10 @@ def beside(runs: Sequence[Stepped]) -> tuple[float, float]:
 
 
 def _models() -> Iterator[tuple[Callable[[], nn.Module], torch.Tensor]]:
-    for depth, width, style in ((3, 288, "plain"), (7, 256, "explicit"), (5, 320, "rotary")):
-        yield lambda d=depth, w=width, s=style: _row(Block(w, s) for _ in range(d)), torch.randn(2, 40, width)  # type: ignore[misc]
-    for depth, width in ((6, 192), (13, 160)):
-        yield lambda d=depth, w=width: _row(Bottleneck(w) for _ in range(d)), torch.randn(2, width, 14, 14)  # type: ignore[misc]
-    yield lambda: _row(nn.Sequential(nn.Linear(640, 640), nn.ReLU()) for _ in range(9)), torch.randn(160, 640)
-
-
-def _row(layers: Iterator[nn.Module]) -> nn.Module:
-    return nn.Sequential(*layers)
+    for depth, width, style in ((7, 256, "explicit"), (4, 320, "rotary")):
+        yield lambda d=depth, w=width, s=style: in_a_row(Block(w, s) for _ in range(d)), torch.randn(2, 40, width)  # type: ignore[misc]
+    yield lambda: in_a_row(Bottleneck(160) for _ in range(13)), torch.randn(2, 160, 14, 14)
+    yield lambda: in_a_row(nn.Sequential(nn.Linear(640, 640), nn.ReLU()) for _ in range(9)), torch.randn(160, 640)
 
 
 def _run(model: nn.Module, x: torch.Tensor, training: bool) -> Stepped:
