@@ -4,8 +4,10 @@
 
 Each model of `benchmarks/_models.py` (not one of them is in the set that `fitted` is calibrated with), forward and
 training, on 1 and 2 CPU devices, with solvers that spread the ops. Costs start from nothing, in a cache directory of
-their own. `measured`: the model's ops are timed one by one in graph order. `fitted`: the same programs, costed by a
-regression on the calibration set alone. Neither ever sees the time of a step, a segment or a plan.
+their own. `measured`: the model's ops are timed one by one in graph order, before the plans are made, and again when
+half of the plans' runs are over, for the speed of ops drifts with the state of the process and of the machine.
+`fitted`: the same programs, costed by a regression on the calibration set alone. Neither ever sees the time of a step,
+a segment or a plan.
 
 Plans of a model run in turn: a fixed reference workload, a step that warms the caches as a loop of steps does, and the
 step that counts: the call and its backward, from gradients that are given. This machine drifts: costs are kept for the
@@ -24,7 +26,7 @@ import os
 import statistics
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -36,6 +38,7 @@ from torchplace.compiler.capture import Captured
 from torchplace.compiler.dry import capture_dry
 from torchplace.options import resolve_topology
 from torchplace.placement.cost.fitted import Fitted
+from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.store import CostStore
 from torchplace.placement.evaluate import Evaluator
 from torchplace.runtime.calibrate import calibrated_figures
@@ -108,7 +111,7 @@ class Bench:
         measure_ops(captured, self.topologies[2], self.store)
         models = {s: self._compiled(model, s) for s in SETTINGS}
         steps = {s: Step(models[s], args, kwargs, training) for s in SETTINGS}
-        times, references = self._run(steps)
+        times, references = self._run(steps, lambda: measure_ops(captured, self.topologies[2], self.store, again=True))
         scale, drift = statistics.median(references) / self.pace, _spread(references)
         return [
             self._case(name, captured, setting, tp.plans(models[setting]), times[setting], scale, drift)
@@ -130,23 +133,31 @@ class Bench:
         drift: float,
     ) -> Case:
         devices, solver = setting
-        evaluator = Evaluator(captured, self.topologies[devices], self.fitted, {})
+        programs = plans[0].programs
+        measured, fitted = (
+            Evaluator(captured, self.topologies[devices], cost, {}).simulate(programs).duration
+            for cost in (Measured(self.store), self.fitted)
+        )
         return Case(
             name,
             captured.training,
             devices,
             solver,
-            sum(len(program.segments) for plan in plans for program in plan.programs),
+            sum(len(program.segments) for program in programs),
             statistics.median(times),
-            sum(plan.predicted.step_time for plan in plans) * scale,
-            evaluator.simulate(plans[0].programs).duration * scale,
+            measured * scale,
+            fitted * scale,
             drift,
         )
 
-    def _run(self, steps: dict[Setting, Step]) -> tuple[dict[Setting, list[float]], list[float]]:
+    def _run(
+        self, steps: dict[Setting, Step], halfway: Callable[[], Any]
+    ) -> tuple[dict[Setting, list[float]], list[float]]:
         times: dict[Setting, list[float]] = {key: [] for key in steps}
         references = []
         for i in range(1 + self.rounds):
+            if i == (1 + self.rounds) // 2:
+                halfway()
             for key, step in steps.items():
                 reference = reference_seconds()
                 for _ in range(2):

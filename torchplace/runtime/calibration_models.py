@@ -197,12 +197,12 @@ def transformers(seed: int, count: int = 8) -> list[Chain]:
     return chains
 
 
-def attentions(seed: int, count: int = 12) -> list[Chain]:
+def attentions(seed: int, count: int = 24) -> list[Chain]:
     """Attention alone, on 8 to 500 tokens."""
     sizes, chains = Sizes(seed), []
     for i, length in enumerate(sizes.spread(8, 500, count)):
         heads, size, batch = sizes.one(1, 2, 4, 8), sizes.one(8, 16, 32, 64), sizes.one(1, 2, 4)
-        module = Attention(heads * size, heads, ("causal", "plain", "explicit")[i % 3])
+        module = Attention(heads * size, heads, ("causal", "plain", "plain", "explicit")[i % 4])
         chains.append(Chain(module, (torch.randn(batch, length, heads * size, requires_grad=True),)))
     return chains
 
@@ -220,72 +220,6 @@ def dense(seed: int, count: int = 30) -> list[Chain]:
             nn.Linear(b, c, bias=i % 4 > 0),
         ]
         chains.append(Chain(nn.Sequential(*layers), (torch.randn(rows, a, requires_grad=True),)))
-    return chains
-
-
-class Convolution(NamedTuple):
-    """One convolution of a chain: channels in and out, kernel, stride, groups."""
-
-    inside: int
-    outside: int
-    kernel: int
-    stride: int = 1
-    groups: int = 1
-
-
-class Convolutional(nn.Module):
-    """Convolutions with norms and activations between them; a way around the last; pooling and a classifier."""
-
-    def __init__(self, shapes: Sequence[Convolution], style: int) -> None:
-        super().__init__()
-        act = (nn.ReLU, nn.SiLU, nn.GELU, nn.Hardswish)[style % 4]
-        layers: list[nn.Module] = []
-        for i, (inside, outside, kernel, stride, groups) in enumerate(shapes):
-            bias = (i + style) % 3 == 0
-            layers.append(nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=bias))
-            layers.append(nn.BatchNorm2d(outside) if style % 3 else nn.GroupNorm(4, outside))
-            layers.append(act())
-        channels = shapes[-1].outside
-        self.body, self.act = nn.Sequential(*layers), act()
-        self.around = nn.Conv2d(channels, channels, 3, padding=1)
-        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2) if style % 4 == 1 else None
-        self.head = nn.Linear(channels // 2 if self.up is not None else channels, 10)
-        self.style = style
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[batch, channels, side, side] -> [batch, 10]."""
-        x = self.body(images)
-        x = self.act(x + self.around(x))
-        if self.up is not None:
-            x = self.up(x)
-            x = torch.cat((x, -x), 1)[:, : self.head.in_features]
-        if self.style % 3 == 1 and x.shape[-1] > 4:
-            x = F.max_pool2d(x, 3, 2, 1)
-        if self.style % 3 == 2 and x.shape[-1] > 4:
-            x = F.avg_pool2d(x, 2)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1) if self.style % 2 else x.mean((-1, -2))
-        result: torch.Tensor = self.head(x)
-        return result
-
-
-def convolutions(seed: int, count: int = 20) -> list[Chain]:
-    """Images of 4 to 128 pixels a side, 3 to 1,024 channels; some convolutions in groups, some depthwise."""
-    sizes, chains = Sizes(seed), []
-    for i, pixels in enumerate(sizes.spread(32, 20_000, count)):
-        batch = sizes.one(1, 2, 4, 8)
-        side = max(4, 4 * round(math.sqrt(pixels / batch) / 4))
-        # No convolution of 3 x 3 has more than 0.3 GFLOP: several sizes tell more than a large one.
-        most = min(1024, max(16, math.sqrt(0.3e9 / (18 * batch * side * side))))
-        a, b, c = (sizes(8, int(most), 8) for _ in range(3))
-        first = Convolution(3, a, sizes.one(3, 5, 7), 1) if i % 4 == 0 else Convolution(a, a, 1)
-        groups = (1, b, 4)[i % 3]
-        shapes = [
-            first,
-            Convolution(a, b, 1),
-            Convolution(b, b, sizes.one(3, 5, 7) if groups == b else 3, sizes.one(1, 1, 2), groups),
-            Convolution(b, c, sizes.one(1, 3)),
-        ]
-        chains.append(Chain(Convolutional(shapes, i), (torch.randn(batch, first.inside, side, side),)))
     return chains
 
 

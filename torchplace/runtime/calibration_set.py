@@ -13,19 +13,19 @@ import torch
 from torchplace.compiler.dry import capture_dry
 from torchplace.placement.cost.store import CostStore, DeviceKey, Sample
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.calibration_convolutions import convolutions, depthwise, small_images
 from torchplace.runtime.calibration_layers import losses, masks, pointwise, signals
 from torchplace.runtime.calibration_models import (
     Bundle,
     Chain,
     attentions,
-    convolutions,
     dense,
     recurrences,
     transformers,
 )
 from torchplace.runtime.op_times import Progress, measure_ops, sorts
 
-VERSION = 1
+VERSION = 2
 """Counts up when the set changes: stores that were filled with another one are filled again."""
 
 
@@ -44,6 +44,9 @@ CALIBRATION: tuple[Entry, ...] = (
     Entry("attentions", attentions, True),
     Entry("convolutions", convolutions, True),
     Entry("convolutions-inference", convolutions, False),
+    Entry("depthwise", depthwise, True),
+    Entry("small-images", small_images, True),
+    Entry("small-images-inference", small_images, False),
     Entry("recurrences", recurrences, True),
     Entry("losses", losses, True),
     Entry("masks", masks, True),
