@@ -31,6 +31,10 @@ class InfeasibleError(TorchplaceError):
     """No placement satisfies the constraints; says which device lacks how many bytes, or which hints clash."""
 
 
+class InstanceError(TorchplaceError):
+    """A file of a published placement problem cannot be read, or does not fit together."""
+
+
 class SolverError(TorchplaceError):
     """A solver broke its promise: its answer is no valid placement, or it fails the conformance suite."""
 

@@ -102,3 +102,31 @@ def test_a_plan_that_does_not_fit_is_not_made() -> None:
     placement = dict.fromkeys((op.name for op in TRAINING.graph.ops), "d0")
     with pytest.raises(InfeasibleError, match="the placement does not fit: d0 needs"):
         finish(Evaluator(TRAINING, small, Table(), {}), placement, Request(small, cost=Table()), "single", 0.0)
+
+
+class Towers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (nn.Sequential(*(nn.Linear(4, 4) for _ in range(4))) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(x) + self.right(x)
+
+
+def test_as_the_link_slows_the_plan_changes_from_two_devices_to_one() -> None:
+    """A tower is 4 products, 4 s; the other device works on it if the link carries x there and its end back in less.
+
+    Each is 48 bytes, so the break-even is near 24 bytes/s; the views between the products count as ops here, too.
+    """
+    [towers] = capture_dry(Towers(), (torch.randn(3, 4),), {}, training=False)
+    products = {op.name: 1.0 for op in towers.graph.ops if "addmm" in op.target}
+    used, seconds = [], []
+    for bandwidth in (1e6, 200.0, 50.0, 40.0, 8.0, 1.0):
+        request = Request(machine([2**20] * 2, bandwidth=bandwidth), cost=Table(products, default=0.0))
+        plan = make_plan(towers, request)
+        used.append(len({plan.placement[name] for name in products}))
+        seconds.append(plan.predicted.step_time)
+    assert used == [2, 2, 2, 2, 1, 1]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == pytest.approx(4.0, rel=1e-2)
+    assert seconds[-1] == pytest.approx(8.0)

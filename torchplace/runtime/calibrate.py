@@ -32,6 +32,8 @@ _LONG = 60  # layers of a chain
 _WIDE = 384  # rows and columns of products that are all work
 _AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
 _CONTENTIONS = tuple(0.25 * i for i in range(25))
+_USUAL, _SPREAD = 2.5, 1.5  # contention: what eight calibrations of this kind of machine found, and how they differ
+_UNSURE = 0.1  # relative error of a program's time from one calibration to the next
 
 
 def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
@@ -71,11 +73,16 @@ def _mixed(store: CostStore) -> list[Ran]:
 
 
 def _with_contention(figures: CpuFigures, mixed: Sequence[Ran]) -> CpuFigures:
-    """The contention with which programs of many small ops are predicted best, the host's other figures given."""
+    """The contention with which the programs are predicted best, the host's other figures given.
+
+    A maximum a posteriori estimate: what a hand-over costs changes from minute to minute on virtual machines, and a
+    few programs tell little of it. So the figure stays near what earlier calibrations found, unless these say else.
+    """
 
     def error(contention: float) -> float:
         here = local_with(2, figures.model_copy(update={"contention": contention}))
-        return sum(math.log(_simulated(ran, here) / _measured(ran)) ** 2 for ran in mixed)
+        off = sum((math.log(_simulated(ran, here) / _measured(ran)) / _UNSURE) ** 2 for ran in mixed)
+        return off + ((contention - _USUAL) / _SPREAD) ** 2
 
     return figures.model_copy(update={"contention": min(_CONTENTIONS, key=error)})
 
