@@ -63,10 +63,11 @@ def beside(runs: Sequence[Stepped]) -> tuple[float, float]:
 
 
 def _models() -> Iterator[tuple[Callable[[], nn.Module], torch.Tensor]]:
-    for depth, width, style in ((7, 256, "explicit"), (4, 320, "rotary")):
-        yield lambda d=depth, w=width, s=style: in_a_row(Block(w, s) for _ in range(d)), torch.randn(2, 40, width)  # type: ignore[misc]
-    yield lambda: in_a_row(Bottleneck(160) for _ in range(13)), torch.randn(2, 160, 14, 14)
-    yield lambda: in_a_row(nn.Sequential(nn.Linear(640, 640), nn.ReLU()) for _ in range(9)), torch.randn(160, 640)
+    """Deep models on little data: 20 to 70 MB of weights, as many as leave nothing else in the caches."""
+    for depth, width, style in ((7, 512, "explicit"), (3, 640, "rotary"), (5, 512, "plain")):
+        yield lambda d=depth, w=width, s=style: in_a_row(Block(w, s) for _ in range(d)), torch.randn(2, 20, width)  # type: ignore[misc]
+    yield lambda: in_a_row(Bottleneck(512) for _ in range(10)), torch.randn(2, 512, 7, 7)
+    yield lambda: in_a_row(nn.Sequential(nn.Linear(960, 960), nn.ReLU()) for _ in range(9)), torch.randn(64, 960)
 
 
 def _run(model: nn.Module, x: torch.Tensor, training: bool) -> Stepped:
