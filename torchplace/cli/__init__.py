@@ -1,4 +1,4 @@
-"""The command line: `torchplace plan | compare | run | topo`, one command a file."""
+"""The command line: `torchplace plan | compare | run | topo | bench`, one command a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from torchplace.cli import common, compare, plan, run, topo
+from torchplace.cli import bench, common, compare, plan, run, topo
 from torchplace.errors import TorchplaceError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command()(plan.plan)
 app.command()(compare.compare)
 app.command()(run.run)
 app.command()(topo.topo)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from torchplace.compiler.types import TensorType
 from torchplace.placement.check import check
 from torchplace.placement.cost.compute import Roofline
 from torchplace.placement.problem import Problem
-from torchplace.placement.solvers import heft
 from torchplace.placement.solvers.heft import Heft, mean_link, upward_ranks
+from torchplace.placement.solvers.schedule import MAX_CANDIDATES, Schedule
 from torchplace.placement.topology import Device
 
 # The example of the paper (figure 2 and table 1): times of ten tasks on three processors, and of their messages.
@@ -96,9 +96,11 @@ def test_the_schedule_is_that_of_the_paper() -> None:
 
 def test_the_schedule_is_as_long_as_the_paper_says() -> None:
     made = paper()
-    ranks = upward_ranks(made)
-    schedule = heft._Schedule(made, made.capacity)
-    schedule.run(sorted(made.ops, key=lambda op: -ranks[op]))
+    ranks, schedule = upward_ranks(made), Schedule(made, made.capacity)
+    for name in sorted(made.ops, key=lambda op: -ranks[op]):
+        choice = schedule.best(made.by_name[name], finish=True)
+        assert choice is not None
+        schedule.settle(made.by_name[name], choice)
     assert max(slots.free_from for slots in schedule.slots.values()) == 80.0
 
 
@@ -157,7 +159,7 @@ def test_the_way_home_of_a_gradient_counts() -> None:
 
 
 def test_more_devices_than_candidates() -> None:
-    made = problem(chain(4), machine([2**20] * (heft.MAX_CANDIDATES + 8)))
+    made = problem(chain(4), machine([2**20] * (MAX_CANDIDATES + 8)))
     assert len(set(Heft().solve(made).values())) == 1
     b = Builder()
     b.returns(*(b.add_op(b.graph.inputs[0] if b.graph.inputs else b.input("x", 4)) for _ in range(40)))

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
 from typing import ClassVar
 
-from torchplace.compiler.graph import Op, Value
 from torchplace.placement.problem import Problem
-from torchplace.placement.solvers.pack import Limits, Room, base_load, bytes_of, within_memory
-from torchplace.placement.solvers.timeslots import Timeslots
-
-MAX_CANDIDATES = 32
-"""Devices that are compared for one op: all where there are fewer."""
+from torchplace.placement.solvers.pack import Limits, within_memory
+from torchplace.placement.solvers.schedule import MAX_CANDIDATES, Schedule
 
 
 class Heft:
@@ -44,7 +38,19 @@ class Heft:
         index = {op: i for i, op in enumerate(problem.ops)}
         # Where ranks are equal (views take no time), program order is the topological one.
         order = sorted(problem.ops, key=lambda op: (-ranks[op], index[op]))
-        return within_memory(problem, self.name, lambda limits: _Schedule(problem, limits).run(order))
+        return within_memory(problem, self.name, lambda limits: _in_order(problem, limits, order))
+
+
+def _in_order(problem: Problem, limits: Limits, order: list[str]) -> dict[str, str] | None:
+    """Place the ops in an order, each where it finishes first; None where one finds no room."""
+    schedule = Schedule(problem, limits)
+    for name in order:
+        op = problem.by_name[name]
+        choice = schedule.best(op, finish=True)
+        if choice is None:
+            return None
+        schedule.settle(op, choice)
+    return schedule.placement
 
 
 def upward_ranks(problem: Problem) -> dict[str, float]:
@@ -84,88 +90,3 @@ def _mean_durations(problem: Problem) -> dict[str, float]:
         counts[id(column)] = counts.get(id(column), 0) + 1
     total = len(problem.devices)
     return {op: sum(columns[c][op] * n for c, n in counts.items()) / total for op in problem.ops}
-
-
-class _Schedule:
-    """What has been placed so far, and when everything is ready."""
-
-    def __init__(self, problem: Problem, limits: Limits) -> None:
-        self.problem = problem
-        self.placement = dict(problem.pins)
-        self.room = Room(limits, base_load(problem))
-        self.group_of = {op: group for group in problem.groups for op in group}
-        self.slots = {d: Timeslots() for d in problem.devices}
-        self.position = {d: i for i, d in enumerate(problem.devices)}
-        self.free = sorted((0.0, i) for i in range(len(problem.devices)))
-        self.ready: dict[str, float] = {}  # made value -> when
-        self.home = {name: op for name, op in problem.owner_ops.items() if op is not None}
-        self.parameters = problem.gradients
-
-    def run(self, order: list[str]) -> dict[str, str] | None:
-        """Place the ops in order; None where one finds no room."""
-        ops = self.problem.by_name
-        for name in order:
-            if not self._place(ops[name]):
-                return None
-        return self.placement
-
-    def _place(self, op: Op) -> bool:
-        fixed = self.placement.get(op.name)
-        group = self.group_of[op.name]
-        nbytes = 0 if fixed else bytes_of(self.problem, group)
-        inputs = list(self._inputs(op))
-        best: tuple[float, float, str] | None = None
-        for device in (fixed,) if fixed else self._candidates(inputs, nbytes):
-            start = self._start(op, inputs, device)
-            done = start + self.problem.duration(op.name, device) + self._way_home(op, device)
-            if best is None or done < best[0]:
-                best = (done, start, device)
-        if best is None:
-            return False
-        self._settle(op, group, best[2], best[1], nbytes)
-        return True
-
-    def _inputs(self, op: Op) -> Iterator[tuple[Value, str, float]]:
-        """(value, device, ready) for each input whose place is known: made ones, and state with a placed owner."""
-        for value in op.inputs:
-            if value.producer is not None:
-                yield value, self.placement[value.producer.name], self.ready[value.name]
-            elif (owner := self.placement.get(self.home.get(value.name, ""))) is not None:
-                yield value, owner, 0.0
-
-    def _start(self, op: Op, inputs: list[tuple[Value, str, float]], device: str) -> float:
-        ready = 0.0
-        for value, source, time in inputs:
-            if source != device:
-                time += self.problem.links.time(source, device, value.nbytes)
-            ready = max(ready, time)
-        return self.slots[device].earliest(ready, self.problem.duration(op.name, device))
-
-    def _way_home(self, op: Op, device: str) -> float:
-        """Seconds that gradients that `op` makes take to the owners of their parameters."""
-        way = 0.0
-        for value in op.outputs:
-            for parameter in self.parameters.get(value.name, ()):
-                owner = self.placement.get(self.home.get(parameter, ""))
-                if owner is not None:
-                    way = max(way, self.problem.links.time(device, owner, value.nbytes))
-        return way
-
-    def _candidates(self, inputs: list[tuple[Value, str, float]], nbytes: int) -> list[str]:
-        """Devices with room: where the inputs are, and those that are free first; in the topology's order."""
-        devices = self.problem.devices
-        if len(devices) <= MAX_CANDIDATES:
-            return [d for d in devices if self.room.has(d, nbytes)]
-        positions = {self.position[source] for _, source, _ in inputs if self.room.has(source, nbytes)}
-        room = (i for _, i in self.free if self.room.has(devices[i], nbytes))
-        positions.update(i for i, _ in zip(room, range(MAX_CANDIDATES), strict=False))
-        return [devices[i] for i in sorted(positions)]
-
-    def _settle(self, op: Op, group: tuple[str, ...], device: str, start: float, nbytes: int) -> None:
-        duration, slots, i = self.problem.duration(op.name, device), self.slots[device], self.position[device]
-        self.room.take(device, nbytes)
-        self.placement.update(dict.fromkeys(group, device))
-        del self.free[bisect_left(self.free, (slots.free_from, i))]
-        slots.occupy(start, duration)
-        insort(self.free, (slots.free_from, i))
-        self.ready.update((value.name, start + duration) for value in op.outputs)

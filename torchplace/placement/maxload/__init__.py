@@ -1,0 +1,1 @@
+"""Max-load placement: the busiest device of a full pipeline, in steady state."""

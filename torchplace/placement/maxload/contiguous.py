@@ -1,0 +1,138 @@
+"""The best contiguous split of a linear order: a dynamic program over its intervals.
+
+Where the order is a topological one, no path leaves a device and comes back. PipeDream (Narayanan et al., SOSP 2019,
+section 3.1) splits a chain of layers like this; SliceGraph (Archer et al. 2024) an order that is searched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
+
+Order = Sequence[Sequence[int]]
+"""Units of items that stay together, one after the other."""
+
+
+def best_split(problem: LoadProblem, order: Order) -> tuple[float, Ints]:
+    """The split of an order into one interval for each device whose largest load is least.
+
+    Args:
+        problem: what to place.
+        order: every item once.
+
+    Returns:
+        The largest load, infinite where no split fits, and each item's device. Optimal for this order; which kind of
+        device comes when is free. Cost: O(units^2 x the product of the kinds' counts), in numpy; 8 bytes x units^2 for
+        each kind and number of devices.
+    """
+    costs = interval_loads(problem, order)
+    counts = [range(kind.number + 1) for kind in problem.kinds]
+    best: dict[tuple[int, ...], Floats] = {}
+    came: dict[tuple[int, ...], tuple[list[Ints], list[int]]] = {}
+    units = len(order)
+    for used in itertools.product(*counts):
+        found, starts, kinds = np.where(np.arange(units + 1) > 0, np.inf, 0.0), [], []
+        options = [found] if not any(used) else []
+        for k, number in enumerate(used):
+            if number:
+                before = best[(*used[:k], number - 1, *used[k + 1 :])]
+                through = np.maximum(before[:, None], costs[k])
+                start = through.argmin(axis=0)
+                options.append(through[start, np.arange(units + 1)])
+                starts.append(start)
+                kinds.append(k)
+        best[used] = np.min(options, axis=0)
+        came[used] = starts, kinds
+    last = tuple(kind.number for kind in problem.kinds)
+    return float(best[last][units]), _walk(problem, order, best, came, last)
+
+
+def _walk(
+    problem: LoadProblem,
+    order: Order,
+    best: dict[tuple[int, ...], Floats],
+    came: dict[tuple[int, ...], tuple[list[Ints], list[int]]],
+    used: tuple[int, ...],
+) -> Ints:
+    """Each item's device, from the end of the order back to its start."""
+    placed, end = np.zeros(problem.count, dtype=np.int64), len(order)
+    first = np.cumsum([0, *(kind.number for kind in problem.kinds)])
+    costs = interval_loads(problem, order)
+    while any(used):
+        starts, kinds = came[used]
+        before = [(*used[:k], used[k] - 1, *used[k + 1 :]) for k in kinds]
+        through = [
+            max(best[b][start[end]], costs[k][start[end], end])
+            for b, start, k in zip(before, starts, kinds, strict=True)
+        ]
+        choice = int(np.argmin(through))
+        start, k = int(starts[choice][end]), kinds[choice]
+        for unit in order[start:end]:
+            placed[list(unit)] = first[k] + used[k] - 1
+        end, used = start, before[choice]
+    return placed
+
+
+def interval_loads(problem: LoadProblem, order: Order) -> Floats:
+    """[kinds, units + 1, units + 1]: the load of a device with the units from i (included) to j (not), at [kind, i, j].
+
+    Infinite where memory does not suffice, where an item cannot run, and for i > j.
+    """
+    units = len(order)
+    position = np.zeros(problem.count, dtype=np.int64)
+    for at, unit in enumerate(order):
+        position[list(unit)] = at + 1
+    loads = _transfers(problem, position, units)
+    time = np.zeros((len(problem.kinds), units + 1))
+    size = np.zeros(units + 1)
+    size += np.bincount(position, weights=problem.size, minlength=units + 1)
+    barred = np.zeros((len(problem.kinds), units + 1))
+    for k, row in enumerate(problem.time):
+        time[k] += np.bincount(position, weights=np.where(np.isfinite(row), row, 0.0), minlength=units + 1)
+        barred[k] += np.bincount(position, weights=~np.isfinite(row), minlength=units + 1)
+    before, held, bars = time.cumsum(1), size.cumsum(), barred.cumsum(1)
+    loads += before[:, None, :] - before[:, :, None]
+    grown = held[None, :] - held[:, None]
+    for k, kind in enumerate(problem.kinds):
+        loads[k][(grown > kind.capacity) | (bars[k][None, :] > bars[k][:, None])] = np.inf
+    loads[:, np.tri(units + 1, k=-1, dtype=bool)] = np.inf
+    return loads
+
+
+def _transfers(problem: LoadProblem, position: Ints, units: int) -> Floats:
+    """Time of transfers for each interval: each value adds to some rectangles of (start, end), by their corners.
+
+    Positions are from 1 on; the interval (i, j] has position p if i < p <= j.
+    """
+    corners: list[tuple[int, int, int, int, bool]] = []  # value, starts below, ends from, ends below, whether it adds
+    taken: list[bool] = []
+
+    def add(value: int, below: int, begin: int, end: int, adds: bool, take: bool) -> None:
+        if begin < end:
+            corners.append((value, below, begin, end, adds))
+            taken.append(take)
+
+    for v, value in enumerate(problem.values):
+        source = int(position[value.source])
+        others = sorted({int(position[t]) for t in value.targets} - {source})
+        if not others:
+            continue
+        add(v, source, source, units + 1, True, False)
+        add(v, min(source, others[0]), max(source, others[-1]), units + 1, False, False)
+        for at, until in itertools.pairwise([*others, units + 1]):
+            add(v, at, at, until, True, True)
+            add(v, min(at, source), max(at, source), until, False, True)
+    found = np.zeros((len(problem.kinds), units + 2, units + 2))
+    if corners:
+        table = np.array(corners)
+        costs = np.where(np.array(taken), problem.take[:, table[:, 0]], problem.give[:, table[:, 0]])
+        costs = np.where(table[:, 4] > 0, costs, -costs)
+        for k in range(len(problem.kinds)):
+            np.add.at(found[k], (table[:, 1] - 1, table[:, 2]), costs[k])
+            np.add.at(found[k], (table[:, 1] - 1, table[:, 3]), -costs[k])
+    summed: Floats = found[:, ::-1].cumsum(1)[:, ::-1].cumsum(2)[:, : units + 1, : units + 1]
+    return summed

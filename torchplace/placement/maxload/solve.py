@@ -1,0 +1,195 @@
+"""The max-load solver: splits of searched orders, annealing, exact search on the kernel, and a proof of how close."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from torchplace.errors import InfeasibleError
+from torchplace.placement.maxload.anneal import anneal
+from torchplace.placement.maxload.contiguous import best_split
+from torchplace.placement.maxload.exact import search
+from torchplace.placement.maxload.kernel import kernel
+from torchplace.placement.maxload.orders import Units
+from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
+from torchplace.placement.maxload.relaxation import balance, lower_bound
+
+_CLOSE = 1e-4  # relative gap that counts as none
+_ELITE, _CROWD = 4, 12  # of the genetic algorithm
+_FREE = 60  # items, at most, that are free at once
+_FAILURES = 5  # neighbourhoods in a row without success
+
+
+@dataclass
+class Answer:
+    """A placement, and what is known of the least largest load.
+
+    Attributes:
+        placed: [items], each item's device.
+        max_load: of the placement.
+        lower_bound: no placement has less.
+        solver: what found the placement.
+        trace: (seconds, largest load, solver) whenever a better one was found.
+    """
+
+    placed: Ints
+    max_load: float
+    lower_bound: float
+    solver: str
+    trace: list[tuple[float, float, str]] = field(default_factory=list)
+
+    @property
+    def gap(self) -> float:
+        """How far the placement can be from the best, at most."""
+        return self.max_load / self.lower_bound - 1 if self.lower_bound > 0 else 0.0
+
+
+class _Search:
+    """One search: the best so far, and the clock."""
+
+    def __init__(self, problem: LoadProblem, seconds: float) -> None:
+        self.problem, self.begun, self.end = problem, perf_counter(), perf_counter() + seconds
+        self.best = Answer(np.zeros(problem.count, dtype=np.int64), float("inf"), balance(problem), "")
+
+    def left(self) -> float:
+        return self.end - perf_counter()
+
+    def propose(self, placed: Ints, solver: str) -> None:
+        load = self.problem.max_load(placed)
+        if load < self.best.max_load:
+            self.best.placed, self.best.max_load, self.best.solver = placed, load, solver
+            self.best.trace.append((perf_counter() - self.begun, load, solver))
+
+    def bound(self, seconds: float) -> None:
+        """Raise the bound."""
+        best = self.best
+        if not self.done():
+            seconds = min(seconds, self.left())
+            best.lower_bound = lower_bound(self.problem, best.max_load, lower=best.lower_bound, seconds=seconds)
+
+    def done(self) -> bool:
+        return self.best.max_load <= self.best.lower_bound * (1 + _CLOSE) or self.left() <= 0
+
+
+def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25.0, seed: int = 0) -> Answer:
+    """Place items so that the largest load is least.
+
+    Args:
+        problem: what to place.
+        contiguous: no path of the forward pass may leave a device and come back to it.
+        seconds: for all.
+        seed: of the searches.
+
+    Raises:
+        InfeasibleError: no placement was found that fits.
+    """
+    run = _Search(problem, seconds)
+    _slices(run, seconds * (0.5 if contiguous else 0.1), seed)
+    if not contiguous:
+        _anneal(run, 0.15 * seconds, seed)
+    if not np.isfinite(run.best.max_load):
+        raise InfeasibleError(f"no placement of {problem.name!r} was found that fits: {_what_lacks(problem)}")
+    if not contiguous:
+        _whole(run, 0.12 * seconds, seed)
+    run.bound(0.9 * run.left() if contiguous else 0.3 * seconds)
+    chance = random.Random(seed)
+    while not (contiguous or run.done()):
+        _neighbourhoods(run, chance)
+        run.bound(0.5 * run.left())
+    return run.best
+
+
+def _what_lacks(problem: LoadProblem) -> str:
+    room = ", ".join(f"{kind.number} {kind.name} of {kind.capacity:.4g} bytes" for kind in problem.kinds)
+    return f"{problem.size.sum():.4g} bytes for {room}"
+
+
+def _slices(run: _Search, seconds: float, seed: int) -> None:
+    """Search orders whose best split is good, by a genetic algorithm on random keys (Bean 1994; SliceGraph)."""
+    end = perf_counter() + seconds
+    units = Units(run.problem)
+    crowd: list[tuple[float, Floats]] = []
+    for keys in _keys(units, crowd, np.random.default_rng(seed)):
+        load, placed = best_split(run.problem, units.order(keys))
+        if np.isfinite(load):
+            run.propose(placed, "slice-ga" if len(crowd) >= 4 else "linear-dp")
+        crowd.append((load, keys))
+        crowd.sort(key=lambda member: member[0])
+        del crowd[_CROWD:]
+        if run.done() or perf_counter() > end:
+            return
+
+
+def _keys(units: Units, crowd: list[tuple[float, Floats]], chance: np.random.Generator) -> Iterator[Floats]:
+    """Keys to try: some plain ones, then children of what was good, and now and then something new."""
+    plain = [keys.argsort(kind="stable").argsort() / max(1, len(keys)) for keys in units.plain()]
+    yield from plain
+    while True:
+        if chance.random() < 0.1 or len(crowd) < 2:
+            yield chance.random(len(units.members))
+            continue
+        one = crowd[chance.integers(min(_ELITE, len(crowd)))][1]
+        other = crowd[chance.integers(len(crowd))][1]
+        child = np.where(chance.random(len(one)) < 0.7, one, other)
+        shaken = chance.random(len(child)) < chance.choice([0.0, 0.02, 0.1])
+        yield np.where(shaken, chance.random(len(child)), child)
+
+
+def _anneal(run: _Search, seconds: float, seed: int) -> None:
+    begin = run.best.placed if np.isfinite(run.best.max_load) else _any(run.problem)
+    if np.isfinite(run.problem.max_load(begin)) and not run.done():
+        run.propose(anneal(run.problem, begin, seconds=seconds, seed=seed), "anneal")
+
+
+def _whole(run: _Search, seconds: float, seed: int) -> None:
+    """Search the kernel, all of it: small ones exactly."""
+    end = perf_counter() + seconds
+    if run.done():
+        return
+    small = kernel(run.problem, run.best.max_load, until=lambda: perf_counter() > end)
+    start, items = small.shrink(run.best.placed), range(small.problem.count)
+    found = search(small.problem, start, items, seconds=max(0.1, end - perf_counter()), seed=seed)
+    if found.placed is not None:
+        run.propose(small.place(found.placed), "cp-sat")
+    run.best.lower_bound = max(run.best.lower_bound, min(found.bound, run.best.max_load))
+
+
+def _neighbourhoods(run: _Search, chance: random.Random) -> None:
+    """Large-neighbourhood search (Shaw 1998): free what is on the busiest device and on others, hold the rest.
+
+    Until some in a row have not helped.
+    """
+    known, failures = float("inf"), 0
+    while failures < _FAILURES and not run.done():
+        failures += 1
+        if run.best.max_load < known:
+            known, failures = run.best.max_load, 0
+            small = kernel(run.problem, known, until=lambda: run.left() <= 0)
+            problem, placed = small.problem, small.shrink(run.best.placed)
+            loads = problem.loads(placed)
+        devices = {int(loads.argmax()), chance.randrange(len(loads)), chance.randrange(len(loads))}
+        free = [item for item in range(problem.count) if int(placed[item]) in devices]
+        free = chance.sample(free, min(len(free), _FREE))
+        seconds = min(2.0, max(0.1, run.left()))
+        found = search(problem, placed, free, seconds=seconds, seed=chance.randrange(10**6))
+        if found.placed is not None:
+            run.propose(small.place(found.placed), "lns")
+
+
+def _any(problem: LoadProblem) -> Ints:
+    """A placement that fits, largest items first; memory alone is looked at."""
+    placed, held = np.zeros(problem.count, dtype=np.int64), np.zeros(len(problem.devices))
+    for item in np.argsort(-problem.size, kind="stable"):
+        room = [
+            d
+            for d in range(len(problem.devices))
+            if held[d] + problem.size[item] <= problem.capacity[d]
+            and np.isfinite(problem.time[problem.kind_of[d], item])
+        ]
+        placed[item] = min(room, key=lambda d: held[d], default=0)
+        held[placed[item]] += problem.size[item]
+    return placed
