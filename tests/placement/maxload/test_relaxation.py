@@ -11,7 +11,7 @@ from tests.placement.maxload.instances import instances, optimum
 from torchplace.placement.maxload.frontier import Frontier
 from torchplace.placement.maxload.instance import Instance
 from torchplace.placement.maxload.problem import LoadProblem
-from torchplace.placement.maxload.relaxation import Guess, balance, lower_bound
+from torchplace.placement.maxload.relaxation import Bounding, Guess, balance, load_of
 
 
 def loads_alone(problem: LoadProblem, kind: int) -> list[tuple[np.ndarray, float]]:
@@ -37,7 +37,8 @@ def test_the_set_of_most_worth(instance: Instance, limit: float, data: st.DataOb
         every = loads_alone(problem, k)
         truth = max(float(worth[inside].sum()) for inside, load in every if load <= limit)
         near = max(float(worth[inside].sum()) for inside, load in every if load <= limit * 1.01 + 1e-9)
-        guess = Guess(problem, limit)
+        guess = Guess(problem, limit, [[] for _ in problem.kinds])
+        assert all(load_of(problem, k, inside) == pytest.approx(load) for inside, load in every)
         frontier = Frontier(problem, k, limit)
         assert frontier.steps is not None
         bound, found = frontier.most(worth)
@@ -58,5 +59,7 @@ def test_bounds_bound(instance: Instance) -> None:
     problem = instance.problem
     low = balance(problem)
     assert low <= best * (1 + 1e-9)
-    raised = lower_bound(problem, best * 1.3, lower=low, seconds=0.5)
-    assert low <= raised <= best * (1 + 1e-6)
+    bounding = Bounding(problem, low)
+    for upper in (best * 1.3, best * 1.1, best):
+        assert low <= bounding.raise_towards(upper, 0.3) <= best * (1 + 1e-6)
+    assert bounding.lower <= best * (1 + 1e-6)

@@ -9,6 +9,7 @@ Research 9, 1961): they are the duals of a covering problem over the sets met so
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -18,7 +19,7 @@ from scipy.optimize import linprog
 
 from torchplace.placement.maxload.frontier import Frontier
 from torchplace.placement.maxload.kernel import kernel
-from torchplace.placement.maxload.problem import Flags, Floats, LoadProblem
+from torchplace.placement.maxload.problem import Flags, Floats, Ints, LoadProblem
 
 _STEPS = 10**7
 """Into so many steps a load is divided: CP-SAT counts in whole numbers."""
@@ -53,40 +54,37 @@ class Guess:
     Attributes:
         problem: the kernel for the guess.
         limit: the guess.
-        sets: for each kind of device, the sets of items met so far.
+        sets: for each kind of device, sets of items to begin with, and those met so far.
     """
 
     problem: LoadProblem
     limit: float
-    sets: list[list[Flags]] = field(default_factory=list)
+    sets: list[list[Flags]]
     _frontiers: dict[int, Frontier] = field(default_factory=dict)
 
     def refuted(self, until: float) -> bool:
         """Whether it was proved that the guess is too low; False also where the time is over (`perf_counter`)."""
         problem = self.problem
-        self.sets = [[np.zeros(problem.count, dtype=bool)] for _ in problem.kinds]
         fits = np.where(problem.time <= self.limit, problem.time, np.inf)
         if not np.all(np.isfinite(fits).any(axis=0)):
             return True
-        worth = np.min(fits, axis=0)
-        while perf_counter() < until:
+        worth: Floats | None = np.min(fits, axis=0)
+        if any(self.sets):
+            worth = self._worths()
+        while worth is not None and perf_counter() < until:
             most, grown = 0.0, False
             for k, kind in enumerate(problem.kinds):
                 if not kind.number:
                     continue
                 bound, found = self._dearest(k, worth, until)
                 most += kind.number * bound
-                if found is not None and worth[found].sum() > max(worth[s].sum() for s in self.sets[k]) * (1 + 1e-7):
+                known = max((worth[s].sum() for s in self.sets[k]), default=0.0)
+                if found is not None and worth[found].sum() > known * (1 + 1e-7):
                     self.sets[k].append(found)
                     grown = True
             if most * (1 + _SLACK) < worth.sum():
                 return True
-            if not grown:
-                return False
-            next_worth = self._worths()
-            if next_worth is None:
-                return False
-            worth = next_worth
+            worth = self._worths() if grown else None
         return False
 
     def _worths(self) -> Floats | None:
@@ -95,7 +93,7 @@ class Guess:
         kinds, items = len(problem.kinds), problem.count
         rows, most = [], []
         for k in range(kinds):
-            for chosen in self.sets[k]:
+            for chosen in (np.zeros(items, dtype=bool), *self.sets[k]):
                 row = np.zeros(items + kinds)
                 row[:items], row[items + k] = chosen, -1.0
                 rows.append(row)
@@ -167,25 +165,63 @@ class Guess:
         return bound, np.array([solver.boolean_value(var) for var in inside])
 
 
-def lower_bound(problem: LoadProblem, upper: float, *, lower: float, seconds: float) -> float:
-    """Raise a lower bound towards a largest load that is reached.
-
-    The first guesses are in the middle; the more of them have failed, the nearer to what is proved.
+class Bounding:
+    """Lower bounds of one problem, better with every call: sets that were met for one guess serve the next ones.
 
     Args:
         problem: what is to be placed.
-        upper: a largest load that some placement has.
-        lower: a known bound.
-        seconds: for how long.
+        lower: a bound to begin with.
     """
-    end = perf_counter() + seconds
-    low, high = lower, upper
-    while high - low > _FINE * upper and perf_counter() < end:
-        guess = (low + high) / 2
-        until = min(end, perf_counter() + 0.4 * (end - perf_counter()) + 0.1)
-        small = kernel(problem, guess, until=lambda until=until: perf_counter() > until)  # type: ignore[misc]
-        if Guess(small.problem, guess).refuted(until):
-            low = guess
-        else:
-            high = guess
-    return low
+
+    def __init__(self, problem: LoadProblem, lower: float) -> None:
+        self.problem, self.lower = problem, lower
+        self._sets: list[list[Flags]] = [[] for _ in problem.kinds]
+
+    def tell(self, lower: float) -> None:
+        """Take over a bound that was proved elsewhere."""
+        self.lower = max(self.lower, lower)
+
+    def raise_towards(self, upper: float, seconds: float) -> float:
+        """Raise the bound, by bisection, towards a largest load that is reached.
+
+        Args:
+            upper: a largest load that some placement has.
+            seconds: for how long.
+        """
+        end, high = perf_counter() + seconds, upper
+        while high - self.lower > _FINE * upper and perf_counter() < end:
+            guess = (self.lower + high) / 2
+            until = min(end, perf_counter() + 0.4 * (end - perf_counter()) + 0.1)
+            if self._refuted(guess, until):
+                self.lower = guess
+            else:
+                high = guess
+        return self.lower
+
+    def _refuted(self, guess: float, until: float) -> bool:
+        small = kernel(self.problem, guess, until=lambda: perf_counter() > until)
+        first = np.unique(small.part_of, return_index=True)[1]
+        asked = Guess(small.problem, guess, [list(self._fitting(k, guess, small.part_of, first)) for k in self._kinds])
+        known = [len(sets) for sets in asked.sets]
+        refuted = asked.refuted(until)
+        for mine, sets, count in zip(self._sets, asked.sets, known, strict=True):
+            mine += [chosen[small.part_of] for chosen in sets[count:]]
+        return refuted
+
+    @property
+    def _kinds(self) -> range:
+        return range(len(self.problem.kinds))
+
+    def _fitting(self, kind: int, guess: float, part_of: Ints, first: Ints) -> Iterator[Flags]:
+        """The sets met so far that are within the guess, and do not separate what it joins."""
+        for chosen in self._sets[kind]:
+            if np.array_equal(chosen[first][part_of], chosen) and load_of(self.problem, kind, chosen) <= guess:
+                yield chosen[first]
+
+
+def load_of(problem: LoadProblem, kind: int, chosen: Flags) -> float:
+    """The load of a device of a kind that has a set of items, and nothing else."""
+    value, target = problem.pairs
+    made, taken = chosen[problem.sources[value]], chosen[target]
+    give, take = np.unique(value[made & ~taken]), np.unique(value[taken & ~made])
+    return float(problem.time[kind][chosen].sum() + problem.give[kind][give].sum() + problem.take[kind][take].sum())

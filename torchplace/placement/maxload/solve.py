@@ -16,7 +16,7 @@ from torchplace.placement.maxload.exact import search
 from torchplace.placement.maxload.kernel import kernel
 from torchplace.placement.maxload.orders import Units
 from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
-from torchplace.placement.maxload.relaxation import balance, lower_bound
+from torchplace.placement.maxload.relaxation import Bounding, balance
 
 _CLOSE = 1e-4  # relative gap that counts as none
 _ELITE, _CROWD = 4, 12  # of the genetic algorithm
@@ -53,7 +53,8 @@ class _Search:
 
     def __init__(self, problem: LoadProblem, seconds: float) -> None:
         self.problem, self.begun, self.end = problem, perf_counter(), perf_counter() + seconds
-        self.best = Answer(np.zeros(problem.count, dtype=np.int64), float("inf"), balance(problem), "")
+        self.bounding = Bounding(problem, balance(problem))
+        self.best = Answer(np.zeros(problem.count, dtype=np.int64), float("inf"), self.bounding.lower, "")
 
     def left(self) -> float:
         return self.end - perf_counter()
@@ -66,10 +67,9 @@ class _Search:
 
     def bound(self, seconds: float) -> None:
         """Raise the bound."""
-        best = self.best
         if not self.done():
             seconds = min(seconds, self.left())
-            best.lower_bound = lower_bound(self.problem, best.max_load, lower=best.lower_bound, seconds=seconds)
+            self.best.lower_bound = self.bounding.raise_towards(self.best.max_load, seconds)
 
     def done(self) -> bool:
         return self.best.max_load <= self.best.lower_bound * (1 + _CLOSE) or self.left() <= 0
@@ -155,7 +155,8 @@ def _whole(run: _Search, seconds: float, seed: int) -> None:
     found = search(small.problem, start, items, seconds=max(0.1, end - perf_counter()), seed=seed)
     if found.placed is not None:
         run.propose(small.place(found.placed), "cp-sat")
-    run.best.lower_bound = max(run.best.lower_bound, min(found.bound, run.best.max_load))
+    run.bounding.tell(min(found.bound, run.best.max_load))
+    run.best.lower_bound = run.bounding.lower
 
 
 def _neighbourhoods(run: _Search, chance: random.Random) -> None:
