@@ -21,6 +21,7 @@ from torchplace.placement.maxload.relaxation import Bounding, balance
 _CLOSE = 1e-4  # relative gap that counts as none
 _ELITE, _CROWD = 4, 12  # of the genetic algorithm
 _FREE = 60  # items, at most, that are free at once
+_BARREN = 150  # children in a row that are no better
 _FAILURES = 5  # neighbourhoods in a row without success
 
 
@@ -88,7 +89,7 @@ def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25
         InfeasibleError: no placement was found that fits.
     """
     run = _Search(problem, seconds)
-    _slices(run, seconds * (0.5 if contiguous else 0.1), seed)
+    _slices(run, seconds * (0.5 if contiguous else 0.3), seed)
     if not contiguous:
         _anneal(run, 0.15 * seconds, seed)
     if not np.isfinite(run.best.max_load):
@@ -113,14 +114,16 @@ def _slices(run: _Search, seconds: float, seed: int) -> None:
     end = perf_counter() + seconds
     units = Units(run.problem)
     crowd: list[tuple[float, Floats]] = []
+    barren = 0
     for keys in _keys(units, crowd, np.random.default_rng(seed)):
         load, placed = best_split(run.problem, units.order(keys))
+        barren = barren + 1 if crowd and load >= crowd[0][0] * (1 - 1e-9) else 0
         if np.isfinite(load):
             run.propose(placed, "slice-ga" if len(crowd) >= 4 else "linear-dp")
         crowd.append((load, keys))
         crowd.sort(key=lambda member: member[0])
         del crowd[_CROWD:]
-        if run.done() or perf_counter() > end:
+        if run.done() or perf_counter() > end or barren > _BARREN:
             return
 
 
