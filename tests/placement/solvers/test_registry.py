@@ -15,7 +15,18 @@ from torchplace.placement.problem import Problem
 from torchplace.placement.solvers.auto import Auto
 from torchplace.placement.solvers.registry import GROUP, Checked, Solver, get_solver, solver_names
 
-OURS = ["auto", "balanced", "heft", "m-etf", "memory-balanced", "memory-sequential", "random", "round-robin", "single"]
+OURS = [
+    "auto",
+    "balanced",
+    "heft",
+    "linear-dp",
+    "m-etf",
+    "memory-balanced",
+    "memory-sequential",
+    "random",
+    "round-robin",
+    "single",
+]
 
 
 class Dummy:

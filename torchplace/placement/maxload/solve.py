@@ -19,7 +19,7 @@ from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
 from torchplace.placement.maxload.relaxation import Bounding, balance
 
 _CLOSE = 1e-4  # relative gap that counts as none
-_ELITE, _CROWD = 4, 12  # of the genetic algorithm
+_PLAIN, _ELITE, _CROWD = 4, 4, 12  # of the genetic algorithm
 _FREE = 60  # items, at most, that are free at once
 _BARREN = 150  # children in a row that are no better
 _FAILURES = 5  # neighbourhoods in a row without success
@@ -89,7 +89,8 @@ def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25
         InfeasibleError: no placement was found that fits.
     """
     run = _Search(problem, seconds)
-    _slices(run, seconds * (0.5 if contiguous else 0.3), seed)
+    slices = _Slices(run, seed)
+    slices.search(seconds * (0.5 if contiguous else 0.2))
     if not contiguous:
         _anneal(run, 0.15 * seconds, seed)
     if not np.isfinite(run.best.max_load):
@@ -100,6 +101,7 @@ def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25
     chance = random.Random(seed)
     while not (contiguous or run.done()):
         _neighbourhoods(run, chance)
+        slices.search(0.3 * run.left())
         run.bound(0.5 * run.left())
     return run.best
 
@@ -109,37 +111,41 @@ def _what_lacks(problem: LoadProblem) -> str:
     return f"{problem.size.sum():.4g} bytes for {room}"
 
 
-def _slices(run: _Search, seconds: float, seed: int) -> None:
-    """Search orders whose best split is good, by a genetic algorithm on random keys (Bean 1994; SliceGraph)."""
-    end = perf_counter() + seconds
-    units = Units(run.problem)
-    crowd: list[tuple[float, Floats]] = []
-    barren = 0
-    for keys in _keys(units, crowd, np.random.default_rng(seed)):
-        load, placed = best_split(run.problem, units.order(keys))
-        barren = barren + 1 if crowd and load >= crowd[0][0] * (1 - 1e-9) else 0
-        if np.isfinite(load):
-            run.propose(placed, "slice-ga" if len(crowd) >= 4 else "linear-dp")
-        crowd.append((load, keys))
-        crowd.sort(key=lambda member: member[0])
-        del crowd[_CROWD:]
-        if run.done() or perf_counter() > end or barren > _BARREN:
-            return
+class _Slices:
+    """Searches orders whose best split is good, by a genetic algorithm on random keys (Bean 1994; SliceGraph)."""
 
+    def __init__(self, run: _Search, seed: int) -> None:
+        self.run, self.units, self.chance = run, Units(run.problem), np.random.default_rng(seed)
+        self.crowd: list[tuple[float, Floats]] = []
+        self.keys = self._keys()
 
-def _keys(units: Units, crowd: list[tuple[float, Floats]], chance: np.random.Generator) -> Iterator[Floats]:
-    """Keys to try: some plain ones, then children of what was good, and now and then something new."""
-    plain = [keys.argsort(kind="stable").argsort() / max(1, len(keys)) for keys in units.plain()]
-    yield from plain
-    while True:
-        if chance.random() < 0.1 or len(crowd) < 2:
-            yield chance.random(len(units.members))
-            continue
+    def search(self, seconds: float) -> None:
+        """Go on for some time, or until nothing has got better for long."""
+        end, barren, crowd = perf_counter() + seconds, 0, self.crowd
+        while barren <= _BARREN and not self.run.done() and (perf_counter() < end or not crowd):
+            keys = next(self.keys)
+            load, placed = best_split(self.run.problem, self.units.order(keys))
+            barren = barren + 1 if crowd and load >= crowd[0][0] * (1 - 1e-9) else 0
+            if np.isfinite(load):
+                self.run.propose(placed, "slice-ga" if len(crowd) >= _PLAIN else "linear-dp")
+            crowd.append((load, keys))
+            crowd.sort(key=lambda member: member[0])
+            del crowd[_CROWD:]
+
+    def _keys(self) -> Iterator[Floats]:
+        """Keys to try: some plain ones, then children of what was good, and now and then something new."""
+        number = len(self.units.members)
+        yield from (keys.argsort(kind="stable").argsort() / max(1, number) for keys in self.units.plain())
+        while True:
+            yield self.chance.random(number) if self.chance.random() < 0.1 else self._child()
+
+    def _child(self) -> Floats:
+        chance, crowd = self.chance, self.crowd
         one = crowd[chance.integers(min(_ELITE, len(crowd)))][1]
         other = crowd[chance.integers(len(crowd))][1]
         child = np.where(chance.random(len(one)) < 0.7, one, other)
         shaken = chance.random(len(child)) < chance.choice([0.0, 0.02, 0.1])
-        yield np.where(shaken, chance.random(len(child)), child)
+        return np.where(shaken, chance.random(len(child)), child)
 
 
 def _anneal(run: _Search, seconds: float, seed: int) -> None:

@@ -13,7 +13,7 @@ from torchplace.placement.solvers.pack import failure, pack
 
 ALWAYS = ("single", "balanced")
 """Asked and evaluated however short the time is."""
-THEN = ("heft", "m-etf", "memory-balanced", "memory-sequential", "round-robin", "random")
+THEN = ("heft", "m-etf", "linear-dp", "memory-balanced", "memory-sequential", "round-robin", "random")
 """Asked while there is time, in this order; after them other packages' solvers, by name."""
 
 
