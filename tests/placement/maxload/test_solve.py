@@ -13,7 +13,7 @@ from torchplace.cli import app
 from torchplace.errors import InfeasibleError, InstanceError
 from torchplace.placement.maxload.anneal import anneal
 from torchplace.placement.maxload.exact import search
-from torchplace.placement.maxload.instance import Instance
+from torchplace.placement.maxload.instance import Instance, Node
 from torchplace.placement.maxload.published import files, known, solve_file
 from torchplace.placement.maxload.solve import solve
 from torchplace.placement.maxload.state import State
@@ -48,6 +48,16 @@ def test_the_exact_model_finds_the_optimum_and_proves_it(instance: Instance) -> 
         assert found.placed is not None
         assert problem.max_load(found.placed) == pytest.approx(best, rel=1e-5, abs=1e-5)
         assert found.bound <= best * (1 + 1e-6) + 1e-6
+
+
+def test_devices_that_are_filled_to_the_brim_are_not_ruled_out() -> None:
+    """Three items of 2 bytes fit one device of 6, though a third of it is no whole number of steps."""
+    nodes = [Node(id=i, cpuLatency=9, fpgaLatency=time, size=2.0) for i, time in enumerate((1, 1, 1, 3))]
+    problem = Instance("brim", nodes, [], 2, 0, 6.0).problem
+    found = search(problem, np.array([0, 1, 0, 1]), range(4), seconds=10.0, below=50.0)
+    assert found.placed is not None
+    assert problem.max_load(found.placed) == pytest.approx(3.0)
+    assert found.bound <= 3.0 * (1 + 1e-6)
 
 
 @given(instances())

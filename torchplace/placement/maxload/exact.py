@@ -50,7 +50,8 @@ def search(
         below: only placements with a largest load of less are of interest; by default that of `start`.
         lower: a known bound.
 
-    Costs are rounded down, so that the bound is one; the placement's own load is to be computed exactly.
+    Costs and sizes are rounded down, so that the bound is one; the placement's own load is to be computed exactly, and
+    whether it fits.
     """
     limit = problem.max_load(start) if below is None else below
     return _Model(problem, start, sorted(free), limit, lower).solve(seconds, seed)
@@ -127,6 +128,7 @@ class _Model:
             self.model.add_bool_or(clause)
 
     def _memory(self) -> None:
+        """Rounded down, as times are: rounded up, items that fill a device to the brim would seem too much for it."""
         problem = self.problem
         for device in self.devices:
             capacity = problem.capacity[device]
@@ -134,10 +136,8 @@ class _Model:
                 continue
             scale = _STEPS / max(capacity, 1.0)
             held = sum(problem.size[i] for i in range(problem.count) if i not in self.free and self.start[i] == device)
-            sizes = [
-                int(np.ceil(problem.size[item] * scale)) * at[device] for item, at in self.at.items() if device in at
-            ]
-            self.model.add(sum(sizes) <= _STEPS - int(np.ceil(held * scale)))
+            sizes = [int(problem.size[item] * scale) * at[device] for item, at in self.at.items() if device in at]
+            self.model.add(sum(sizes) <= _STEPS - int(held * scale))
 
     def solve(self, seconds: float, seed: int) -> Found:
         solver = cp_model.CpSolver()
