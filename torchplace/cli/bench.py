@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,6 @@ def placement(
             results.append(result)
             waiting.line(f"{result.instance}: {result.max_load:.3f}, gap {result.gap:.1%}, {result.seconds:.1f} s")
     if as_json:
-        show([result.to_dict() for result in results])
+        show([dataclasses.asdict(result) for result in results])
         return
     show("\n".join([render(result_table(results, others)), *summary(results, others)]))

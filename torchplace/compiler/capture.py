@@ -133,21 +133,21 @@ class _Session:
         assign_phases(graph)
         forward, backward = dynamo.split_joint(joint, inputs, forward_outputs)
         names = {n.name: v for n, v in reader.values.items() if isinstance(v, Value)}
-        parts = self._part(forward, names, graph), self._part(backward, names, graph)
+        parts = self._part(forward, names), self._part(backward, names)
         saved = [replace(o, kind="saved", device="") for o in parts[0].outputs[forward_outputs:]]
         parts[0].outputs[forward_outputs:] = saved
-        phases = {op.name: op.phase for op in graph.ops}
         parts[1].outputs = [
             replace(o, kind="gradient", path=g.path, device=g.device)
             for o, g in zip(parts[1].outputs, graph.outputs[forward_outputs:], strict=True)
         ]
         dense_gradients(parts[1], parameters)
-        for op in parts[1].ops:
-            op.phase = phases.get(op.name, op.phase)
+        phases = {op.name: op.phase for op in graph.ops}
+        for op in (op for part in parts for op in part.ops):
+            op.phase = phases.get(op.name, "forward")
         self._hand_over(graph, parts)
         return forward, backward
 
-    def _part(self, module: fx.GraphModule, names: Mapping[str, Value], whole: Graph) -> Graph:
+    def _part(self, module: fx.GraphModule, names: Mapping[str, Value]) -> Graph:
         """Convert one part of the joint graph, its inputs called as the joint graph calls the same values."""
         inputs = []
         for node in module.graph.find_nodes(op="placeholder"):
@@ -155,11 +155,7 @@ class _Session:
             name = node.name if value is None else value.name
             kind = None if value is None else value.kind
             inputs.append(InputName(name, kind or "saved", "" if value is None else value.path))
-        graph = self._reader(module).read(inputs)
-        phases = {op.name: op.phase for op in whole.ops}
-        for op in graph.ops:
-            op.phase = phases.get(op.name, "forward")
-        return graph
+        return self._reader(module).read(inputs)
 
     def _hand_over(self, graph: Graph, parts: tuple[Graph, ...]) -> None:
         state = {

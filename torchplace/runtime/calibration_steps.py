@@ -6,6 +6,7 @@ of some megabytes are run here, which stand for no other, and a wall clock is re
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -65,9 +66,13 @@ def beside(runs: Sequence[Stepped]) -> tuple[float, float]:
 def _models() -> Iterator[tuple[Callable[[], nn.Module], torch.Tensor]]:
     """Deep models on little data: 20 to 70 MB of weights, as many as leave nothing else in the caches."""
     for depth, width, style in ((7, 512, "explicit"), (3, 640, "rotary"), (5, 512, "plain")):
-        yield lambda d=depth, w=width, s=style: in_a_row(Block(w, s) for _ in range(d)), torch.randn(2, 20, width)  # type: ignore[misc]
+        yield functools.partial(_blocks, depth, width, style), torch.randn(2, 20, width)
     yield lambda: in_a_row(Bottleneck(512) for _ in range(10)), torch.randn(2, 512, 7, 7)
     yield lambda: in_a_row(nn.Sequential(nn.Linear(960, 960), nn.ReLU()) for _ in range(9)), torch.randn(64, 960)
+
+
+def _blocks(depth: int, width: int, style: str) -> nn.Module:
+    return in_a_row(Block(width, style) for _ in range(depth))
 
 
 def _run(model: nn.Module, x: torch.Tensor, training: bool) -> Stepped:

@@ -177,13 +177,14 @@ class _Timing:
     def samples(self) -> list[Sample]:
         """One sample for each signature: its mean over its places, in the repetitions that were not disturbed."""
         kept = undisturbed(self.runs)
+        if not kept:
+            return []
         places: dict[str, list[float]] = {}
         ops: dict[str, Op] = {}
         for place, op in enumerate(op for part in self.captured.parts for op in part.ops):
-            if kept:
-                key = signature_key(op)
-                ops.setdefault(key, op)
-                places.setdefault(key, []).extend(run[place] for run in kept)
+            key = signature_key(op)
+            ops.setdefault(key, op)
+            places.setdefault(key, []).extend(run[place] for run in kept)
         return [
             Sample(key, signature(op), op.target, features(op), statistics.mean(places[key]), len(places[key]))
             for key, op in ops.items()

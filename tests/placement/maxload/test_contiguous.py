@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import numpy as np
 import pytest
@@ -36,10 +37,10 @@ def test_the_loads_of_intervals(instance: Instance) -> None:
 
 
 @given(instances(), st.randoms(use_true_random=False))
-def test_the_best_split_of_an_order(instance: Instance, random: object) -> None:
+def test_the_best_split_of_an_order(instance: Instance, chance: Random) -> None:
     problem = instance.problem
     units = Units(problem)
-    order = units.order([random.random() for _ in units.members])  # type: ignore[attr-defined]
+    order = units.order([chance.random() for _ in units.members])
     assert sorted(item for unit in order for item in unit) == list(range(problem.count))
     load, placed = best_split(problem, order)
     assert load == pytest.approx(_least(instance, order))

@@ -44,9 +44,7 @@ def chained(
     size = np.array([sum(problem.op_bytes[op] for op in unit) for unit in units], dtype=float)
     values = tuple(_values(problem, units, link, len(kinds)))
     arcs = tuple((i, i + 1) for i in range(len(units) - 1))
-    stated = LoadProblem(
-        problem.graph.name, kinds, time.reshape(len(kinds), -1), size, values, np.ones(len(units), dtype=bool), arcs
-    )
+    stated = LoadProblem(problem.graph.name, kinds, time.reshape(len(kinds), -1), size, values, arcs)
     return Chained(stated, tuple(name for names in alike for name in names))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
+from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem, sums
 
 Order = Sequence[Sequence[int]]
 """Units of items that stay together, one after the other."""
@@ -35,8 +35,8 @@ def best_split(problem: LoadProblem, order: Order) -> tuple[float, Ints]:
     came: dict[tuple[int, ...], tuple[list[Ints], list[int]]] = {}
     units = len(order)
     for used in itertools.product(*counts):
-        found, starts, kinds = np.where(np.arange(units + 1) > 0, np.inf, 0.0), [], []
-        options = [found] if not any(used) else []
+        starts, kinds = [], []
+        options = [] if any(used) else [np.where(np.arange(units + 1) > 0, np.inf, 0.0)]
         for k, number in enumerate(used):
             if number:
                 before = best[(*used[:k], number - 1, *used[k + 1 :])]
@@ -48,12 +48,13 @@ def best_split(problem: LoadProblem, order: Order) -> tuple[float, Ints]:
         best[used] = np.min(options, axis=0)
         came[used] = starts, kinds
     last = tuple(kind.number for kind in problem.kinds)
-    return float(best[last][units]), _walk(problem, order, best, came, last)
+    return float(best[last][units]), _walk(problem, order, costs, best, came, last)
 
 
 def _walk(
     problem: LoadProblem,
     order: Order,
+    costs: Floats,
     best: dict[tuple[int, ...], Floats],
     came: dict[tuple[int, ...], tuple[list[Ints], list[int]]],
     used: tuple[int, ...],
@@ -61,7 +62,6 @@ def _walk(
     """Each item's device, from the end of the order back to its start."""
     placed, end = np.zeros(problem.count, dtype=np.int64), len(order)
     first = np.cumsum([0, *(kind.number for kind in problem.kinds)])
-    costs = interval_loads(problem, order)
     while any(used):
         starts, kinds = came[used]
         before = [(*used[:k], used[k] - 1, *used[k + 1 :]) for k in kinds]
@@ -87,14 +87,10 @@ def interval_loads(problem: LoadProblem, order: Order) -> Floats:
     for at, unit in enumerate(order):
         position[list(unit)] = at + 1
     loads = _transfers(problem, position, units)
-    time = np.zeros((len(problem.kinds), units + 1))
-    size = np.zeros(units + 1)
-    size += np.bincount(position, weights=problem.size, minlength=units + 1)
-    barred = np.zeros((len(problem.kinds), units + 1))
-    for k, row in enumerate(problem.time):
-        time[k] += np.bincount(position, weights=np.where(np.isfinite(row), row, 0.0), minlength=units + 1)
-        barred[k] += np.bincount(position, weights=~np.isfinite(row), minlength=units + 1)
-    before, held, bars = time.cumsum(1), size.cumsum(), barred.cumsum(1)
+    able = np.isfinite(problem.time)
+    time, barred = np.where(able, problem.time, 0.0), (~able).astype(float)
+    before, bars = (np.stack([sums(position, row, units + 1) for row in rows]).cumsum(1) for rows in (time, barred))
+    held = sums(position, problem.size, units + 1).cumsum()
     loads += before[:, None, :] - before[:, :, None]
     grown = held[None, :] - held[:, None]
     for k, kind in enumerate(problem.kinds):

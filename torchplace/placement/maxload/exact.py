@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -37,7 +38,6 @@ def search(
     seconds: float,
     seed: int = 0,
     below: float | None = None,
-    lower: float = 0.0,
 ) -> Found:
     """Place some items anew, the others where they are, so that the largest load is least.
 
@@ -48,17 +48,16 @@ def search(
         seconds: for how long, at most.
         seed: of the search.
         below: only placements with a largest load of less are of interest; by default that of `start`.
-        lower: a known bound.
 
     Costs and sizes are rounded down, so that the bound is one; the placement's own load is to be computed exactly, and
     whether it fits.
     """
     limit = problem.max_load(start) if below is None else below
-    return _Model(problem, start, sorted(free), limit, lower).solve(seconds, seed)
+    return _Model(problem, start, sorted(free), limit).solve(seconds, seed)
 
 
 class _Model:
-    def __init__(self, problem: LoadProblem, start: Ints, free: list[int], limit: float, lower: float) -> None:
+    def __init__(self, problem: LoadProblem, start: Ints, free: list[int], limit: float) -> None:
         self.problem, self.start, self.limit = problem, start, limit
         self.scale = _STEPS / limit
         self.model = cp_model.CpModel()
@@ -73,7 +72,7 @@ class _Model:
         for v in range(len(problem.values)):
             self._value(v)
         self._memory()
-        self.load = self.model.new_int_var(self._steps(lower), _STEPS, "load")
+        self.load = self.model.new_int_var(0, _STEPS, "load")
         for device in self.devices:
             self.model.add(sum(cost * var for var, cost in self.terms[device]) + self.fixed[device] <= self.load)
         self.model.minimize(self.load)
@@ -140,17 +139,26 @@ class _Model:
             self.model.add(sum(sizes) <= _STEPS - int(held * scale))
 
     def solve(self, seconds: float, seed: int) -> Found:
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = seconds
-        solver.parameters.random_seed = seed
-        solver.parameters.num_workers = 1
-        status = solver.solve(self.model)
+        solver, status = run(self.model, seconds, seed)
         if status == cp_model.INFEASIBLE:
             return Found(None, self.limit, True)
         bound = solver.best_objective_bound / self.scale
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if status not in SOLVED:
             return Found(None, bound, False)
         placed = self.start.copy()
         for item, at in self.at.items():
             placed[item] = next(device for device, var in at.items() if solver.boolean_value(var))
         return Found(placed, bound, status == cp_model.OPTIMAL)
+
+
+SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
+"""Outcomes that come with an answer."""
+
+
+def run(model: cp_model.CpModel, seconds: float, seed: int = 0) -> tuple[cp_model.CpSolver, Any]:
+    """Let CP-SAT work on a model for some time, on one core; returns the solver and the outcome."""
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = seconds
+    solver.parameters.random_seed = seed
+    solver.parameters.num_workers = 1
+    return solver, solver.solve(model)

@@ -7,6 +7,7 @@ output takes between an accelerator and host memory. CPUs are host memory: they 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from torchplace.errors import InstanceError
-from torchplace.placement.maxload.problem import Handed, Ints, Kind, LoadProblem
+from torchplace.placement.maxload.problem import Flags, Handed, Ints, Kind, LoadProblem
 
 ACCELERATOR, CPU = 0, 1
 """Numbers of the kinds of devices."""
@@ -74,12 +75,12 @@ class _File(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> _File:
-        ids = [node.id for node in self.nodes]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"node {next(i for i in ids if ids.count(i) > 1)} is there twice; ids must be unique")
+        ids = Counter(node.id for node in self.nodes)
+        if len(ids) < len(self.nodes):
+            raise ValueError(f"node {ids.most_common(1)[0][0]} is there twice; ids must be unique")
         for edge in self.edges:
             for end in (edge.source, edge.target):
-                if end not in set(ids):
+                if end not in ids:
                     raise ValueError(f"edge {edge.source} -> {edge.target} names node {end}, which there is not")
         if self.accelerators + self.cpus == 0:
             raise ValueError("maxFPGAs and maxCPUs are both 0; there must be a device")
@@ -152,7 +153,7 @@ class Instance:
             size[item] += node.size
             forward[item] |= not node.backward
         kinds = Kind("fpga", self.accelerators, self.capacity), Kind("cpu", self.cpus, np.inf)
-        return LoadProblem(self.name, kinds, time, size, tuple(self._values()), forward, tuple(self._arcs(forward)))
+        return LoadProblem(self.name, kinds, time, size, tuple(self._values()), tuple(self._arcs(forward)))
 
     def _values(self) -> Iterator[Handed]:
         """Values, those with the same makers and takers as one."""
@@ -169,7 +170,7 @@ class Instance:
         for (source, others), cost in alike.items():
             yield Handed(source, others, (cost, 0.0), (cost, 0.0))
 
-    def _arcs(self, forward: Sequence[bool] | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[tuple[int, int]]:
+    def _arcs(self, forward: Flags) -> Iterator[tuple[int, int]]:
         """Edges of the forward pass; those of the backward pass the other way round where an end is of no forward."""
         backward = {node.id: node.backward for node in self.nodes}
         found = set()

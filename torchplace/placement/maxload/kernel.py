@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from networkx.utils import UnionFind
 from ortools.graph.python import max_flow  # type: ignore[import-untyped]
 
-from torchplace.placement.maxload.problem import Floats, Handed, Ints, LoadProblem
+from torchplace.placement.maxload.problem import Handed, Ints, LoadProblem, sums
 
 _STEPS = 10**9
 """Into so many steps a load is divided: flows are whole numbers."""
@@ -32,14 +34,18 @@ class Kernel:
     problem: LoadProblem
     part_of: Ints
 
+    @cached_property
+    def first(self) -> Ints:
+        """[items of the small one], the first item of the other that belongs to each."""
+        return np.unique(self.part_of, return_index=True)[1]
+
     def place(self, placed: Ints) -> Ints:
         """A placement of the other problem, from one of the small one."""
         return placed[self.part_of]
 
     def shrink(self, placed: Ints) -> Ints:
         """A placement of the small problem, from one of the other: that of each part's first item."""
-        _, first = np.unique(self.part_of, return_index=True)
-        return placed[first]
+        return placed[self.first]
 
 
 def kernel(problem: LoadProblem, limit: float, *, until: Callable[[], bool] = lambda: False) -> Kernel:
@@ -53,9 +59,9 @@ def kernel(problem: LoadProblem, limit: float, *, until: Callable[[], bool] = la
     Cost: a minimum cut for each kind of device and pair of neighbours, in rounds until nothing more is joined.
     """
     found = Kernel(problem, np.arange(problem.count))
-    for forced in (_alone, _in_company):
+    for least in (_alone, least_load):
         while not until():
-            joined = _join(found.problem.count, _forced(found.problem, limit, forced, until))
+            joined = _join(found.problem.count, _forced(found.problem, limit, least, until))
             if joined.max(initial=-1) + 1 == found.problem.count:
                 break
             found = Kernel(merge(found.problem, joined), joined[found.part_of])
@@ -95,13 +101,8 @@ def _alone(problem: LoadProblem, kind: int, item: int, other: int) -> float:
     return load
 
 
-def _in_company(problem: LoadProblem, kind: int, item: int, other: int) -> float:
-    """The least over all sets of items, by a minimum cut."""
-    return least_load(problem, kind, item, other)
-
-
 def least_load(problem: LoadProblem, kind: int, item: int, other: int) -> float:
-    """The least load of a device of a kind that has one item, and not the other. Rounded down."""
+    """The least load of a device of a kind that has one item, and not the other, over all sets. Rounded down."""
     time = problem.time[kind]
     if not np.isfinite(time[item]):
         return float("inf")
@@ -154,25 +155,17 @@ class _Network:
 
 def _join(count: int, pairs: Iterator[tuple[int, int]]) -> Ints:
     """[items]: the number of the part that each is in, parts in the order of their first items."""
-    leader = list(range(count))
-
-    def find(item: int) -> int:
-        while leader[item] != item:
-            leader[item] = leader[leader[item]]
-            item = leader[item]
-        return item
-
-    for one, other in pairs:
-        first, second = sorted((find(one), find(other)))
-        leader[second] = first
+    joined = UnionFind(range(count))
+    for pair in pairs:
+        joined.union(*pair)
     numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(find(item), len(numbers)) for item in range(count)], dtype=np.int64)
+    return np.array([numbers.setdefault(joined[item], len(numbers)) for item in range(count)], dtype=np.int64)
 
 
 def merge(problem: LoadProblem, part_of: Ints) -> LoadProblem:
     """The problem with parts as its items; values within a part are gone, those between the same parts are one."""
     parts = int(part_of.max(initial=-1)) + 1
-    time = np.stack([_gather(row, part_of, parts) for row in problem.time])
+    time = np.stack([sums(part_of, row, parts) for row in problem.time])
     alike: dict[tuple[int, tuple[int, ...]], list[Sequence[float]]] = {}
     for value in problem.values:
         source = int(part_of[value.source])
@@ -184,13 +177,5 @@ def merge(problem: LoadProblem, part_of: Ints) -> LoadProblem:
         total = tuple(map(sum, zip(*costs, strict=True)))
         values.append(Handed(source, others, total[:kinds], total[kinds:]))
     arcs = {(int(part_of[a]), int(part_of[b])) for a, b in problem.arcs}
-    forward = np.zeros(parts, dtype=bool)
-    np.logical_or.at(forward, part_of, problem.forward)
-    size = _gather(problem.size, part_of, parts)
-    return LoadProblem(
-        problem.name, problem.kinds, time, size, tuple(values), forward, tuple(sorted(a for a in arcs if a[0] != a[1]))
-    )
-
-
-def _gather(row: Floats, part_of: Ints, parts: int) -> Floats:
-    return np.bincount(part_of, weights=row, minlength=parts).astype(np.float64)
+    size, across = sums(part_of, problem.size, parts), tuple(sorted(a for a in arcs if a[0] != a[1]))
+    return LoadProblem(problem.name, problem.kinds, time, size, tuple(values), across)

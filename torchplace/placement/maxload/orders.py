@@ -51,15 +51,21 @@ class Units:
                 found[one].add(other)
         return [sorted(units) for units in found]
 
+    @cached_property
+    def before(self) -> Sequence[int]:
+        """For each unit, how many arcs lead to it from others."""
+        found = [0] * len(self.members)
+        for units in self.after:
+            for unit in units:
+                found[unit] += 1
+        return found
+
     def order(self, keys: Sequence[float] | Floats) -> list[tuple[int, ...]]:
         """The topological order that takes, of the units that can be next, the one with the lowest key.
 
         Cost: O((units + arcs) log units).
         """
-        waiting = [0] * len(self.members)
-        for units in self.after:
-            for unit in units:
-                waiting[unit] += 1
+        waiting = list(self.before)
         ready = [(keys[unit], unit) for unit, count in enumerate(waiting) if not count]
         heapq.heapify(ready)
         found = []
@@ -89,10 +95,7 @@ class Units:
 
     def _depth_first(self, height: Floats) -> list[int]:
         """A topological order that goes on with what has just become ready, the longest way first."""
-        waiting = [0] * len(self.members)
-        for units in self.after:
-            for unit in units:
-                waiting[unit] += 1
+        waiting = list(self.before)
         stack = sorted((unit for unit, count in enumerate(waiting) if not count), key=lambda u: height[u])
         found = []
         while stack:

@@ -60,7 +60,6 @@ class LoadProblem:
         time: [kinds, items], infinite where an item cannot run.
         size: [items], bytes.
         values: what items hand to others.
-        forward: [items], whether an item has a part in the forward pass.
         arcs: (source, target) items of the forward pass, and those whose order stands for it: what contiguity is about.
     """
 
@@ -69,7 +68,6 @@ class LoadProblem:
     time: Floats
     size: Floats
     values: tuple[Handed, ...]
-    forward: Flags
     arcs: tuple[tuple[int, int], ...]
 
     @property
@@ -130,7 +128,7 @@ class LoadProblem:
             placed: [items], the number of each item's device.
         """
         devices = len(self.devices)
-        loads = _sums(placed, self.time[self.kind_of[placed], np.arange(self.count)], devices)
+        loads = sums(placed, self.time[self.kind_of[placed], np.arange(self.count)], devices)
         value, target = self.pairs
         if not len(value):
             return loads
@@ -138,14 +136,14 @@ class LoadProblem:
         away = made != taken
         once = np.unique(value[away] * devices + taken[away])
         value, device = once // devices, once % devices
-        loads += _sums(device, self.take[self.kind_of[device], value], devices)
+        loads += sums(device, self.take[self.kind_of[device], value], devices)
         given = np.unique(value)
         device = placed[self.sources[given]]
-        return loads + _sums(device, self.give[self.kind_of[device], given], devices)
+        return loads + sums(device, self.give[self.kind_of[device], given], devices)
 
     def held(self, placed: Ints) -> Floats:
         """Bytes on each device."""
-        return _sums(placed, self.size, len(self.devices))
+        return sums(placed, self.size, len(self.devices))
 
     def max_load(self, placed: Ints) -> float:
         """Time that the busiest device is busy; infinite where an item cannot run or memory does not suffice."""
@@ -153,15 +151,11 @@ class LoadProblem:
             return float("inf")
         return float(self.loads(placed).max(initial=0.0))
 
-    def split(self, placed: Sequence[int] | Ints) -> list[str]:
-        """The name of each item's device."""
-        return [self.devices[d] for d in placed]
-
 
 def _table(rows: Sequence[tuple[float, ...]], kinds: int) -> Floats:
     return np.array(rows, dtype=float).reshape(-1, kinds).T
 
 
-def _sums(places: Ints, weights: Floats, count: int) -> Floats:
+def sums(places: Ints, weights: Floats, count: int) -> Floats:
     """The weights of each place from 0 to `count`, added up."""
     return np.bincount(places, weights=weights, minlength=count).astype(np.float64)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from time import perf_counter
-from typing import Any
 
 from rich.table import Table
 
@@ -50,10 +50,6 @@ class Result:
     def gap(self) -> float:
         """How far from the best the split can be, at most."""
         return self.max_load / self.lower_bound - 1 if self.lower_bound > 0 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def files(where: str | Path) -> list[Path]:
@@ -124,7 +120,7 @@ def result_table(results: Sequence[Result], others: Mapping[str, Mapping[str, fl
         table.add_column(column, justify="right")
     table.add_column("contiguous")
     table.add_column("solver")
-    methods = sorted({m for r in results for m in others.get(r.instance, {})})
+    methods = _methods(results, others)
     for method in methods:
         table.add_column(method, justify="right")
     for r in results:
@@ -149,14 +145,13 @@ def _others(found: Mapping[str, float], methods: Sequence[str]) -> Iterator[str]
 
 def summary(results: Sequence[Result], others: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Geometric means: of the gaps, and of ours over each known method's where it has an answer."""
-    lines = [f"gap, geometric mean: {math.exp(_mean([math.log1p(r.gap) for r in results])) - 1:.1%}"]
-    for method in sorted({m for r in results for m in others.get(r.instance, {})}):
-        logs = [
-            math.log(r.max_load / others[r.instance][method]) for r in results if method in others.get(r.instance, {})
-        ]
-        lines.append(f"ours over {method}, geometric mean of {len(logs)}: {math.exp(_mean(logs)):.3f}")
+    lines = [f"gap, geometric mean: {geometric_mean(1 + r.gap for r in results) - 1:.1%}"]
+    for method in _methods(results, others):
+        ratios = [r.max_load / others[r.instance][method] for r in results if method in others.get(r.instance, {})]
+        lines.append(f"ours over {method}, geometric mean of {len(ratios)}: {geometric_mean(ratios):.3f}")
     return lines
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))
+def _methods(results: Sequence[Result], others: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The methods that something is known of."""
+    return sorted({method for r in results for method in others.get(r.instance, {})})

@@ -15,11 +15,13 @@ from time import perf_counter
 
 import numpy as np
 from ortools.sat.python import cp_model
-from scipy.optimize import linprog
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.sparse import block_diag, coo_array, eye_array, hstack
 
+from torchplace.placement.maxload.exact import SOLVED, run
 from torchplace.placement.maxload.frontier import Frontier
-from torchplace.placement.maxload.kernel import kernel
-from torchplace.placement.maxload.problem import Flags, Floats, Ints, LoadProblem
+from torchplace.placement.maxload.kernel import Kernel, kernel
+from torchplace.placement.maxload.problem import Flags, Floats, LoadProblem
 
 _STEPS = 10**7
 """Into so many steps a load is divided: CP-SAT counts in whole numbers."""
@@ -33,16 +35,14 @@ def balance(problem: LoadProblem) -> float:
     kinds, items = len(used), problem.count
     time = problem.time[used]
     barred = ~np.isfinite(time)
-    cost = np.zeros(kinds * items + 1)
-    cost[-1] = 1.0
-    covers = np.zeros((items, kinds * items + 1))
-    loads = np.zeros((kinds, kinds * items + 1))
-    for k in range(kinds):
-        covers[np.arange(items), k * items + np.arange(items)] = 1.0
-        loads[k, k * items : (k + 1) * items] = np.where(barred[k], 0.0, time[k])
-        loads[k, -1] = -problem.kinds[used[k]].number
-    bounds = [(0.0, 0.0 if off else 1.0) for off in barred.ravel()] + [(0.0, None)]
-    found = linprog(cost, A_ub=loads, b_ub=np.zeros(kinds), A_eq=covers, b_eq=np.ones(items), bounds=bounds)
+    numbers = np.array([[-problem.kinds[k].number] for k in used], dtype=float)
+    covers = hstack([*[eye_array(items)] * kinds, coo_array((items, 1))])
+    loads = hstack([block_diag([row[None, :] for row in np.where(barred, 0.0, time)]), coo_array(numbers)])
+    found = milp(
+        np.append(np.zeros(kinds * items), 1.0),
+        constraints=[LinearConstraint(covers, 1.0, 1.0), LinearConstraint(loads, -np.inf, 0.0)],
+        bounds=Bounds(0.0, np.append(np.where(barred, 0.0, 1.0).ravel(), np.inf)),
+    )
     largest = float(np.min(np.where(barred, np.inf, time), axis=0).max(initial=0.0))
     return max(largest, found.fun * (1 - 1e-9)) if found.fun is not None else largest
 
@@ -91,19 +91,20 @@ class Guess:
         """Worths for which the sets so far hold least; None where they hold everything."""
         problem = self.problem
         kinds, items = len(problem.kinds), problem.count
-        rows, most = [], []
+        rows = []
         for k in range(kinds):
             for chosen in (np.zeros(items, dtype=bool), *self.sets[k]):
                 row = np.zeros(items + kinds)
                 row[:items], row[items + k] = chosen, -1.0
                 rows.append(row)
-                most.append(0.0)
         usual = np.min(np.where(np.isfinite(problem.time), problem.time, np.inf), axis=0)
         usual = usual + 1e-3 * usual.mean()
         cost = np.concatenate([-np.ones(items), [kind.number for kind in problem.kinds]])
         bounds = [(0.0, 20 * u) for u in usual] + [(0.0, None)] * kinds
         total = np.concatenate([np.ones(items), np.zeros(kinds)])[None, :]
-        found = linprog(cost, A_ub=np.array(rows), b_ub=np.array(most), A_eq=total, b_eq=[usual.sum()], bounds=bounds)
+        found = linprog(
+            cost, A_ub=np.array(rows), b_ub=np.zeros(len(rows)), A_eq=total, b_eq=[usual.sum()], bounds=bounds
+        )
         if found.x is None or found.fun is None or found.fun >= -1e-7 * usual.sum():
             return None
         return np.asarray(found.x)[:items]
@@ -155,12 +156,9 @@ class Guess:
         model.add(sum(load) <= _STEPS)
         prices = np.ceil(worth * price).astype(int)
         model.maximize(sum(int(p) * var for p, var in zip(prices, inside, strict=True)))
-        solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = max(0.05, until - perf_counter())
-        solver.parameters.num_workers = 1
-        status = solver.solve(model)
+        solver, status = run(model, max(0.05, until - perf_counter()))
         bound = solver.best_objective_bound / price
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if status not in SOLVED:
             return bound, None
         return bound, np.array([solver.boolean_value(var) for var in inside])
 
@@ -200,23 +198,20 @@ class Bounding:
 
     def _refuted(self, guess: float, until: float) -> bool:
         small = kernel(self.problem, guess, until=lambda: perf_counter() > until)
-        first = np.unique(small.part_of, return_index=True)[1]
-        asked = Guess(small.problem, guess, [list(self._fitting(k, guess, small.part_of, first)) for k in self._kinds])
+        sets = [list(self._fitting(kind, guess, small)) for kind in range(len(self.problem.kinds))]
+        asked = Guess(small.problem, guess, sets)
         known = [len(sets) for sets in asked.sets]
         refuted = asked.refuted(until)
-        for mine, sets, count in zip(self._sets, asked.sets, known, strict=True):
-            mine += [chosen[small.part_of] for chosen in sets[count:]]
+        for mine, met, count in zip(self._sets, asked.sets, known, strict=True):
+            mine += [chosen[small.part_of] for chosen in met[count:]]
         return refuted
 
-    @property
-    def _kinds(self) -> range:
-        return range(len(self.problem.kinds))
-
-    def _fitting(self, kind: int, guess: float, part_of: Ints, first: Ints) -> Iterator[Flags]:
+    def _fitting(self, kind: int, guess: float, small: Kernel) -> Iterator[Flags]:
         """The sets met so far that are within the guess, and do not separate what it joins."""
         for chosen in self._sets[kind]:
-            if np.array_equal(chosen[first][part_of], chosen) and load_of(self.problem, kind, chosen) <= guess:
-                yield chosen[first]
+            parts = chosen[small.first]
+            if np.array_equal(parts[small.part_of], chosen) and load_of(self.problem, kind, chosen) <= guess:
+                yield parts
 
 
 def load_of(problem: LoadProblem, kind: int, chosen: Flags) -> float:

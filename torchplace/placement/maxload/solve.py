@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -13,7 +13,7 @@ from torchplace.errors import InfeasibleError
 from torchplace.placement.maxload.anneal import anneal
 from torchplace.placement.maxload.contiguous import best_split
 from torchplace.placement.maxload.exact import search
-from torchplace.placement.maxload.kernel import kernel
+from torchplace.placement.maxload.kernel import Kernel, kernel
 from torchplace.placement.maxload.orders import Units
 from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
 from torchplace.placement.maxload.relaxation import Bounding, balance
@@ -25,7 +25,7 @@ _BARREN = 150  # children in a row that are no better
 _FAILURES = 5  # neighbourhoods in a row without success
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answer:
     """A placement, and what is known of the least largest load.
 
@@ -34,46 +34,47 @@ class Answer:
         max_load: of the placement.
         lower_bound: no placement has less.
         solver: what found the placement.
-        trace: (seconds, largest load, solver) whenever a better one was found.
     """
 
     placed: Ints
     max_load: float
     lower_bound: float
     solver: str
-    trace: list[tuple[float, float, str]] = field(default_factory=list)
-
-    @property
-    def gap(self) -> float:
-        """How far the placement can be from the best, at most."""
-        return self.max_load / self.lower_bound - 1 if self.lower_bound > 0 else 0.0
 
 
 class _Search:
     """One search: the best so far, and the clock."""
 
     def __init__(self, problem: LoadProblem, seconds: float) -> None:
-        self.problem, self.begun, self.end = problem, perf_counter(), perf_counter() + seconds
+        self.problem, self.end = problem, perf_counter() + seconds
+        self.placed, self.max_load, self.solver = np.zeros(problem.count, dtype=np.int64), float("inf"), ""
         self.bounding = Bounding(problem, balance(problem))
-        self.best = Answer(np.zeros(problem.count, dtype=np.int64), float("inf"), self.bounding.lower, "")
+        self._kernel: tuple[float, Kernel] | None = None
 
     def left(self) -> float:
         return self.end - perf_counter()
 
     def propose(self, placed: Ints, solver: str) -> None:
         load = self.problem.max_load(placed)
-        if load < self.best.max_load:
-            self.best.placed, self.best.max_load, self.best.solver = placed, load, solver
-            self.best.trace.append((perf_counter() - self.begun, load, solver))
+        if load < self.max_load:
+            self.placed, self.max_load, self.solver = placed, load, solver
+
+    def kernel(self, end: float) -> Kernel:
+        """What must stay together in anything better; found anew where the best has changed, until some time."""
+        if self._kernel is None or self._kernel[0] > self.max_load:
+            self._kernel = self.max_load, kernel(self.problem, self.max_load, until=lambda: perf_counter() > end)
+        return self._kernel[1]
 
     def bound(self, seconds: float) -> None:
         """Raise the bound."""
         if not self.done():
-            seconds = min(seconds, self.left())
-            self.best.lower_bound = self.bounding.raise_towards(self.best.max_load, seconds)
+            self.bounding.raise_towards(self.max_load, min(seconds, self.left()))
 
     def done(self) -> bool:
-        return self.best.max_load <= self.best.lower_bound * (1 + _CLOSE) or self.left() <= 0
+        return self.max_load <= self.bounding.lower * (1 + _CLOSE) or self.left() <= 0
+
+    def answer(self) -> Answer:
+        return Answer(self.placed, self.max_load, self.bounding.lower, self.solver)
 
 
 def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25.0, seed: int = 0) -> Answer:
@@ -93,7 +94,7 @@ def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25
     slices.search(seconds * (0.5 if contiguous else 0.2))
     if not contiguous:
         _anneal(run, 0.15 * seconds, seed)
-    if not np.isfinite(run.best.max_load):
+    if not np.isfinite(run.max_load):
         raise InfeasibleError(f"no placement of {problem.name!r} was found that fits: {_what_lacks(problem)}")
     if not contiguous:
         _whole(run, 0.12 * seconds, seed)
@@ -103,7 +104,7 @@ def solve(problem: LoadProblem, *, contiguous: bool = False, seconds: float = 25
         _neighbourhoods(run, chance)
         slices.search(0.3 * run.left())
         run.bound(0.5 * run.left())
-    return run.best
+    return run.answer()
 
 
 def _what_lacks(problem: LoadProblem) -> str:
@@ -149,7 +150,7 @@ class _Slices:
 
 
 def _anneal(run: _Search, seconds: float, seed: int) -> None:
-    begin = run.best.placed if np.isfinite(run.best.max_load) else _any(run.problem)
+    begin = run.placed if np.isfinite(run.max_load) else _any(run.problem)
     if np.isfinite(run.problem.max_load(begin)) and not run.done():
         run.propose(anneal(run.problem, begin, seconds=seconds, seed=seed), "anneal")
 
@@ -159,13 +160,12 @@ def _whole(run: _Search, seconds: float, seed: int) -> None:
     end = perf_counter() + seconds
     if run.done():
         return
-    small = kernel(run.problem, run.best.max_load, until=lambda: perf_counter() > end)
-    start, items = small.shrink(run.best.placed), range(small.problem.count)
+    small = run.kernel(end)
+    start, items = small.shrink(run.placed), range(small.problem.count)
     found = search(small.problem, start, items, seconds=max(0.1, end - perf_counter()), seed=seed)
     if found.placed is not None:
         run.propose(small.place(found.placed), "cp-sat")
-    run.bounding.tell(min(found.bound, run.best.max_load))
-    run.best.lower_bound = run.bounding.lower
+    run.bounding.tell(min(found.bound, run.max_load))
 
 
 def _neighbourhoods(run: _Search, chance: random.Random) -> None:
@@ -176,10 +176,10 @@ def _neighbourhoods(run: _Search, chance: random.Random) -> None:
     known, failures = float("inf"), 0
     while failures < _FAILURES and not run.done():
         failures += 1
-        if run.best.max_load < known:
-            known, failures = run.best.max_load, 0
-            small = kernel(run.problem, known, until=lambda: run.left() <= 0)
-            problem, placed = small.problem, small.shrink(run.best.placed)
+        if run.max_load < known:
+            known, failures = run.max_load, 0
+            small = run.kernel(run.end)
+            problem, placed = small.problem, small.shrink(run.placed)
             loads = problem.loads(placed)
         devices = {int(loads.argmax()), chance.randrange(len(loads)), chance.randrange(len(loads))}
         free = [item for item in range(problem.count) if int(placed[item]) in devices]
