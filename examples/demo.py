@@ -18,7 +18,7 @@ TOPOLOGY = "big-sur"
 def main() -> None:
     """Compare, plan, run."""
     console = Console(highlight=False)
-    console.rule("1. capture GPT-2 (12 layers, random weights), forward and backward, and compare solvers")
+    console.rule("1. capture GPT-2 (12 layers, random weights) for training, compare solvers")
     model, args = build()
     with console.status("capturing and solving"):
         rows = tp.compare(model, args, topology=TOPOLOGY, training=True, on_row=lambda row: None)
