@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torchplace.errors import OptionError
+from torchplace.placement.objective import OBJECTIVES
 from torchplace.placement.optimizer import KINDS, check_optimizer
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request
@@ -23,7 +24,6 @@ from torchplace.runtime.profile import cpu_figures
 _LATER: frozenset[str] = frozenset(
     {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "codegen"}
 )
-_OBJECTIVES = ("latency",)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Options:
     Attributes:
         topology: a `Topology`, a preset's name, `local:3`, a file, or None for this machine.
         solver: name of a solver.
-        objective: `latency`: seconds of one call.
+        objective: `latency`: seconds of one call; `throughput`: from call to call, where they follow without a break.
         cost: source of compute costs: `auto`, `roofline`, `measured` or `fitted` (`runtime.pricing.priced`).
         training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
         pins: op or module pattern -> device.
@@ -81,7 +81,7 @@ class Options:
         return options
 
     def _check(self) -> None:
-        _one_of("objective", self.objective, _OBJECTIVES)
+        _one_of("objective", self.objective, OBJECTIVES)
         _one_of("cost", self.cost, COSTS)
         get_solver(self.solver)
         check_optimizer(self.optimizer)

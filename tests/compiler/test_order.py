@@ -115,8 +115,30 @@ def test_a_write_waits_for_reads_on_other_devices() -> None:
     b.update(mean, new, name="write")
     b.returns(late)
     start = list_schedule(b.graph, on(b.graph, read="b"), duration=lambda op, d: 5.0 if op.name == "read" else 1.0)
-    assert start["read"] == 2.0, "after new and view"
-    assert start["write"] == 7.0
+    assert start["read"] == 1.0, "after view, which goes before new: another device waits for it"
+    assert start["write"] == 6.0
+
+
+def test_what_others_wait_for_comes_first() -> None:
+    b = Builder()
+    x, w = b.input("x", 4), b.parameter("w", 4)
+    stays = b.add_op(x, w, name="weight")
+    on_the_way = b.add_op(x, name="on_the_way")
+    b.returns(stays, b.add_op(b.add_op(on_the_way, name="goes"), name="there"))
+    placement = on(b.graph, there="b")
+    start = list_schedule(b.graph, placement, delay=lambda v, s, t: 0.5)
+    assert start == {"weight": 2.0, "on_the_way": 0.0, "goes": 1.0, "there": 2.5}
+    assert list_schedule(b.graph, on(b.graph))["weight"] == 0.0, "nobody waits: as in the program"
+
+
+def test_of_those_that_go_first_is_what_is_farthest_from_the_end() -> None:
+    b = Builder()
+    x = b.input("x", 4)
+    near = b.add_op(b.add_op(x, name="near"), name="end")
+    far = b.add_op(b.add_op(b.add_op(x, name="far"), name="middle"), name="last")
+    b.returns(near, far)
+    start = list_schedule(b.graph, on(b.graph, end="b", middle="b", last="b"))
+    assert (start["far"], start["near"]) == (0.0, 1.0)
 
 
 def test_no_ops() -> None:

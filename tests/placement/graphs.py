@@ -50,11 +50,14 @@ def problem(
     *,
     training: bool = False,
     cost: ComputeCost | None = None,
+    objective: str = "latency",
     pins: Mapping[str, str] | None = None,
     evaluate: Evaluate | None = None,
 ) -> Problem:
     """The problem of a graph on a topology; by default every op takes one second times the device's slowness."""
-    return Problem.build(graph, topology, cost or Table(), training=training, pins=pins, evaluate=evaluate)
+    return Problem.build(
+        graph, topology, cost or Table(), training=training, objective=objective, pins=pins, evaluate=evaluate
+    )
 
 
 def perceptron(widths: Sequence[int] = (8, 4, 2)) -> Graph:
@@ -129,4 +132,5 @@ def problems(draw: st.DrawFn) -> Problem:
     groups = draw(st.lists(st.sampled_from(free.groups), unique=True, max_size=2)) if free.groups else []
     pins = {group[0]: draw(st.sampled_from(topology.device_names)) for group in groups}
     times = {op.name: draw(st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5, 7.0])) for op in graph.ops}
-    return Problem.build(graph, topology, Table(times), training=training, pins=pins)
+    objective = draw(st.sampled_from(["latency", "throughput"]))
+    return Problem.build(graph, topology, Table(times), training=training, objective=objective, pins=pins)

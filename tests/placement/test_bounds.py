@@ -9,6 +9,7 @@ from tests.placement.graphs import Table, machine, machines
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.lower import lower
 from torchplace.placement.bounds import lower_bound
+from torchplace.placement.objective import period
 from torchplace.placement.simulate import simulate
 from torchplace.placement.topology import Device, Topology, both_ways
 
@@ -56,3 +57,17 @@ def test_the_best_placement_of_independent_work_meets_it() -> None:
     placement = {f"v{i}": f"d{i % 2}" for i in range(4)}
     made = lower(graph, placement, topology.device_names)
     assert simulate(made, graph, topology, Table()).duration == pytest.approx(lower_bound(graph, topology, Table()))
+
+
+def test_from_step_to_step_the_longest_op_and_the_share_bound() -> None:
+    assert lower_bound(chain(6), machine([1, 1, 1]), Table(), "throughput") == 2.0, "a pipeline of three"
+    assert lower_bound(chain(3), machine([1, 1, 1]), Table({"v1": 5.0}), "throughput") == 5.0
+
+
+@given(graphs(), machines(), st.data())
+def test_no_placement_has_a_shorter_period(graph: Graph, topology: Topology, data: st.DataObject) -> None:
+    cost = Table({op.name: data.draw(st.sampled_from([0.0, 0.1, 1.0, 7.0])) for op in graph.ops})
+    placement = data.draw(placements(graph, topology.device_names))
+    timeline = simulate(lower(graph, placement, topology.device_names), graph, topology, cost)
+    least = lower_bound(graph, topology, cost, "throughput")
+    assert period(timeline.occupied, timeline.link_bytes, topology) >= least * (1 - 1e-12)

@@ -38,3 +38,20 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_no_op_takes_no_time() -> None:
     assert problem(Graph("empty"), machine([1])).evaluate({}).step_time == 0.0
+
+
+def test_in_steady_state_the_busiest_device_or_link_counts() -> None:
+    made = problem(chain(4), machine([2**20] * 2, bandwidth=16.0), objective="throughput")
+    split = made.evaluate({"v0": "d0", "v1": "d0", "v2": "d1", "v3": "d1"})
+    assert (split.period, split.value) == (2.0, 2.0), "two ops on each; 16 bytes at 16 bytes/s are less"
+    assert made.evaluate({"v0": "d0", "v1": "d1", "v2": "d0", "v3": "d1"}).period == 2.0, "two values there, one back"
+    slow = problem(chain(4), machine([2**20] * 2, bandwidth=2.0), objective="throughput")
+    assert slow.evaluate({"v0": "d0", "v1": "d1", "v2": "d0", "v3": "d1"}).value == 16.0, "the links decide"
+
+
+def test_a_value_is_sent_once_to_each_device() -> None:
+    b = Builder()
+    made = b.add_op(b.input("x", 4))
+    b.returns(b.add_op(made), b.add_op(made))
+    slow = problem(b.graph, machine([2**20] * 2, bandwidth=1.0), objective="throughput")
+    assert slow.evaluate({"v0": "d0", "v1": "d1", "v2": "d1"}).value == 16.0

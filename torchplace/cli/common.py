@@ -18,6 +18,7 @@ TopologyName = Annotated[str | None, typer.Option(help="a preset, local:N or a f
 Solver = Annotated[str, typer.Option(help="name of a solver")]
 Training = Annotated[bool, typer.Option("--training", help="forward and backward")]
 Cost = Annotated[str, typer.Option(help="where compute costs come from: auto, roofline, measured or fitted")]
+Objective = Annotated[str, typer.Option(help="latency, or throughput: from step to step in steady state")]
 Limit = Annotated[float | None, typer.Option(help="seconds of search")]
 Optimizer = Annotated[str | None, typer.Option(help="its state counts in training: adamw, sgd, momentum, ...")]
 Seed = Annotated[int, typer.Option(help="of the solver")]

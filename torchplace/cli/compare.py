@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from torchplace import api
-from torchplace.cli.common import AsJson, Cost, Limit, Optimizer, Seed, Target, TopologyName, Training, Waiting, show
+from torchplace.cli.common import (
+    AsJson,
+    Cost,
+    Limit,
+    Objective,
+    Optimizer,
+    Seed,
+    Target,
+    TopologyName,
+    Training,
+    Waiting,
+    show,
+)
 from torchplace.placement.report.tables import Row, row_text
 from torchplace.targets import load_target
 
@@ -18,6 +30,7 @@ def compare(
     topology: TopologyName = None,
     topologies: Annotated[str | None, typer.Option(help="several, with commas between")] = None,
     solvers: Annotated[str, typer.Option(help="names with commas between, or all")] = "all",
+    objective: Objective = "latency",
     cost: Cost = "auto",
     training: Training = False,
     optimizer: Optimizer = None,
@@ -27,7 +40,7 @@ def compare(
 ) -> None:
     """Plan a model with several solvers, and for several topologies, side by side."""
     model, args, kwargs = load_target(target)
-    options: dict[str, Any] = {"cost": cost, "training": training, "optimizer": optimizer}
+    options: dict[str, Any] = {"objective": objective, "cost": cost, "training": training, "optimizer": optimizer}
     options |= {"topology": topology, "time_limit": time_limit, "seed": seed}
     with Waiting(f"comparing solvers on {target}") as waiting:
 

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from torchplace import api
-from torchplace.cli.common import AsJson, Limit, Optimizer, Seed, Solver, Target, TopologyName, Training, Waiting, show
+from torchplace.cli.common import (
+    AsJson,
+    Limit,
+    Objective,
+    Optimizer,
+    Seed,
+    Solver,
+    Target,
+    TopologyName,
+    Training,
+    Waiting,
+    show,
+)
 from torchplace.errors import OptionError
 from torchplace.targets import load_target
 
@@ -17,6 +29,7 @@ def plan(
     target: Target,
     topology: TopologyName = None,
     solver: Solver = "auto",
+    objective: Objective = "latency",
     training: Training = False,
     optimizer: Optimizer = None,
     time_limit: Limit = None,
@@ -34,6 +47,7 @@ def plan(
             kwargs,
             topology=topology,
             solver=solver,
+            objective=objective,
             training=training,
             optimizer=optimizer,
             time_limit=time_limit,

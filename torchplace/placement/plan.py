@@ -13,6 +13,7 @@ from torchplace.compiler.capture import Captured
 from torchplace.compiler.instructions import Send
 from torchplace.compiler.program import Program
 from torchplace.errors import PlanError
+from torchplace.placement.objective import period
 from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
 
@@ -26,6 +27,7 @@ class Predicted:
 
     Attributes:
         step_time: seconds of one call: forward, or forward and backward.
+        period: seconds from call to call if calls followed each other without a break (`objective.period`).
         peak_memory: device -> bytes.
         memory: device -> what they are -> bytes, at the moment of the peak; they add up to it. `parameters` (with
             buffers and constants), `gradients` of parameters, the state of the `optimizer`, `activations` saved for
@@ -44,17 +46,18 @@ class Predicted:
     bytes_in: dict[str, int] = field(default_factory=dict)
     bytes_out: dict[str, int] = field(default_factory=dict)
     link_bytes: dict[str, int] = field(default_factory=dict)
+    period: float = 0.0
 
     @classmethod
     def of(
         cls,
         timeline: Timeline,
         programs: Iterable[Program],
-        devices: Iterable[str],
+        topology: Topology,
         memory: Mapping[str, dict[str, int]],
     ) -> Predicted:
         """Read the figures off a timeline of programs, and a breakdown of its peaks."""
-        names = list(devices)
+        names = topology.device_names
         work, received, sent = timeline.work, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
         for program in programs:
             for device, instruction in program:
@@ -64,7 +67,9 @@ class Predicted:
                     sent[device] += nbytes
         busy = {d: work.get(d, 0.0) for d in names}
         peaks = dict(timeline.peak_memory)
-        return cls(timeline.duration, peaks, dict(memory), busy, received, sent, timeline.link_bytes)
+        carried = timeline.link_bytes
+        steady = period(timeline.occupied, carried, topology)
+        return cls(timeline.duration, peaks, dict(memory), busy, received, sent, carried, steady)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +124,7 @@ class Plan:
         seed: of the solver.
         optimizer: whose state is counted in the memory: its kind or class; "" for none.
         predicted: what it should cost.
-        lower_bound: seconds that no plan can beat on this cost model.
+        lower_bound: seconds that no plan can beat on this cost model, of what the objective says.
         programs: what runs, one for each part (empty when loaded from a file).
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
@@ -149,10 +154,15 @@ class Plan:
 
     @property
     def gap(self) -> float:
-        """How far the predicted step time is from the lower bound at most: 0.25 is a quarter above it."""
+        """How far what the objective says is from the lower bound at most: 0.25 is a quarter above it."""
         if self.lower_bound == 0:
-            return 0.0 if self.predicted.step_time == 0 else inf
-        return self.predicted.step_time / self.lower_bound - 1
+            return 0.0 if self.value == 0 else inf
+        return self.value / self.lower_bound - 1
+
+    @property
+    def value(self) -> float:
+        """Predicted seconds of what the objective says: of one step, or from step to step in steady state."""
+        return self.predicted.period if self.objective == "throughput" else self.predicted.step_time
 
     @property
     def devices_used(self) -> tuple[str, ...]:

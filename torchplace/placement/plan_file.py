@@ -27,6 +27,7 @@ class _Predicted(_Record):
     bytes_in: dict[str, int]
     bytes_out: dict[str, int]
     link_bytes: dict[str, int]
+    period: float = Field(ge=0, default=0.0)
 
 
 class _PlanRecord(_Record):

@@ -15,6 +15,7 @@ from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.cost.workspace import WorkspaceCost, estimated
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.follow import follow
+from torchplace.placement.objective import period
 from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
 from torchplace.placement.plan import Plan, Predicted
 from torchplace.placement.problem import Evaluation, Problem
@@ -29,7 +30,7 @@ class Request:
     Attributes:
         topology: devices and links.
         solver: name of a solver.
-        objective: what is minimised; `latency` is one call, forward or forward and backward.
+        objective: what is minimised, one of `objective.OBJECTIVES`.
         pins: op name or pattern of module names -> device.
         time_limit: seconds for the search.
         seed: of the solver.
@@ -74,8 +75,9 @@ def make_plan(captured: Captured, request: Request) -> Plan:
         request.topology.used(request.topology.device_names),
         request.cost,
         training=captured.training,
+        objective=request.objective,
         pins=request.pins,
-        evaluate=lambda placement: evaluation(evaluator, placement),
+        evaluate=lambda placement: evaluation(evaluator, placement, request.objective),
         optimizer=evaluator.optimizer,
         workspace=request.workspace,
     )
@@ -129,22 +131,28 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
         cost=request.cost.name,
         seed=request.seed,
         optimizer=optimizer_name(request.optimizer) if captured.training else "",
-        predicted=Predicted.of(timeline, programs, topology.device_names, evaluator.memory(programs)),
-        lower_bound=sum(_bound(part, topology, request.cost) for part in captured.parts),  # one after the other
+        predicted=Predicted.of(timeline, programs, topology, evaluator.memory(programs)),
+        lower_bound=_lower_bound(captured, request),
         programs=programs,
         timeline=timeline,
     )
 
 
-def _bound(part: Graph, topology: Topology, cost: ComputeCost) -> float:
+def _lower_bound(captured: Captured, request: Request) -> float:
+    """What no plan can beat: parts run one after the other, but in steady state at the same time."""
+    if request.objective == "throughput":
+        return _bound(captured.graph, request)
+    return sum(_bound(part, request) for part in captured.parts)
+
+
+def _bound(part: Graph, request: Request) -> float:
     """The lower bound of a part, whichever number of devices it may use."""
-    names = topology.device_names
-    if not topology.shares_threads:
-        return lower_bound(part, topology, cost)
-    return min(lower_bound(part, topology.used(names[:count]), cost) for count in range(1, len(names) + 1))
+    topology, names = request.topology, request.topology.device_names
+    counts = range(1, len(names) + 1) if topology.shares_threads else (len(names),)
+    return min(lower_bound(part, topology.used(names[:n]), request.cost, request.objective) for n in counts)
 
 
-def evaluation(evaluator: Evaluator, placement: Mapping[str, str]) -> Evaluation:
+def evaluation(evaluator: Evaluator, placement: Mapping[str, str], objective: str = "latency") -> Evaluation:
     """What a solver is told of a placement that it proposes."""
     timeline = evaluator.simulate(evaluator.programs(placement))
     try:
@@ -152,7 +160,8 @@ def evaluation(evaluator: Evaluator, placement: Mapping[str, str]) -> Evaluation
         reason = ""
     except InfeasibleError as error:
         reason = str(error)
-    return Evaluation(timeline.duration, timeline.peak_memory, not reason, reason)
+    steady = period(timeline.occupied, timeline.link_bytes, evaluator.topology)
+    return Evaluation(timeline.duration, timeline.peak_memory, not reason, reason, steady, objective)
 
 
 def require_capacity(peaks: Mapping[str, int], topology: Topology) -> None:

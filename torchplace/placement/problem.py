@@ -55,6 +55,7 @@ class Problem:
             buffers and constants.
         fixed_bytes: device name -> resident bytes that no placement changes (state that no op uses).
         transient_bytes: bytes that come and go if one device ran all, at most: a reserve to pack with.
+        objective: what is to be small, one of `objective.OBJECTIVES`.
         evaluator: says what a placement costs; None means the estimate of `estimate.py`.
     """
 
@@ -68,6 +69,7 @@ class Problem:
     state_bytes: Mapping[str, int]
     fixed_bytes: Mapping[str, int]
     transient_bytes: int
+    objective: str = "latency"
     evaluator: Evaluate | None = None
     _columns: dict[Device, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -79,6 +81,7 @@ class Problem:
         cost: ComputeCost,
         *,
         training: bool,
+        objective: str = "latency",
         pins: Mapping[str, str] | None = None,
         evaluate: Evaluate | None = None,
         optimizer: Mapping[str, int] | None = None,
@@ -91,6 +94,7 @@ class Problem:
             topology: where to.
             cost: seconds of an op on a device.
             training: whether gradients are kept, and activations saved.
+            objective: what is to be small.
             pins: op name, pattern or module path -> device (`resolve_pins`).
             evaluate: says what a placement costs; by default an estimate that knows no contention.
             optimizer: input name -> bytes of optimizer state beside a parameter.
@@ -123,6 +127,7 @@ class Problem:
             state_bytes=state,
             fixed_bytes=fixed_bytes,
             transient_bytes=transient_bytes(graph, training=training, workspace=_hungriest(topology, workspace)),
+            objective=objective,
             evaluator=evaluate,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torchplace.compiler.instructions import Instruction, Run
+from torchplace.compiler.instructions import Accumulate, Instruction, Run, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,17 @@ class Timeline:
     @property
     def work(self) -> dict[str, float]:
         """Device -> seconds for which it ran segments; devices that ran none are left out."""
+        return self._seconds(Run)
+
+    @property
+    def occupied(self) -> dict[str, float]:
+        """Device -> seconds for which it computed: `work`, and what updates and sums of gradients took."""
+        return self._seconds(Run, Update, Accumulate)
+
+    def _seconds(self, *kinds: type[Instruction]) -> dict[str, float]:
         seconds: dict[str, float] = {}
         for e in self.events:
-            if isinstance(e.instruction, Run):
+            if isinstance(e.instruction, kinds):
                 seconds[e.device] = seconds.get(e.device, 0.0) + (e.end - e.start)
         return seconds
 

@@ -38,9 +38,17 @@ class Row:
     topology: str = ""
 
     @property
-    def step_time(self) -> float:
-        """Predicted seconds; infinite where nothing fits."""
-        return inf if self.plan is None else self.plan.predicted.step_time
+    def value(self) -> float:
+        """Predicted seconds of what the objective says; infinite where nothing fits."""
+        return inf if self.plan is None else self.plan.value
+
+
+_MEASURE = {"latency": "step time", "throughput": "period"}
+"""Objective -> what its seconds are called."""
+
+
+def _objective(rows: Sequence[Row]) -> str:
+    return next((row.plan.objective for row in rows if row.plan is not None), "latency")
 
 
 def plan_table(plan: Plan) -> Table:
@@ -97,9 +105,11 @@ def memory_table(plan: Plan) -> Table:
 def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
+    measure = _MEASURE[plan.objective]
+    other = "" if plan.objective == "latency" else f"step time {duration_text(plan.predicted.step_time)}; "
     gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
     lines = [
-        f"predicted step time {duration_text(plan.predicted.step_time)} ({what}; costs: {plan.cost}); "
+        f"predicted {measure} {duration_text(plan.value)} ({what}; costs: {plan.cost}); {other}"
         f"lower bound {duration_text(plan.lower_bound)}{gap}",
         f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
     ]
@@ -115,10 +125,10 @@ def compare_table(rows: Sequence[Row], title: str) -> Table:
     """A line for each solver, below its topology where there are several; the best ones of each are marked."""
     best: dict[str, float] = {}
     for row in rows:
-        best[row.topology] = min(row.step_time, best.get(row.topology, inf))
+        best[row.topology] = min(row.value, best.get(row.topology, inf))
     table = Table(title=title, title_justify="left")
     table.add_column("solver")
-    for column in ("step time", "to best", "gap", "devices", "peak memory", "moved", "solve time"):
+    for column in (_MEASURE[_objective(rows)], "to best", "gap", "devices", "peak memory", "moved", "solve time"):
         table.add_column(column, justify="right")
     for topology, group in groupby(rows, key=lambda row: row.topology):
         if len(best) > 1:
@@ -131,7 +141,7 @@ def compare_table(rows: Sequence[Row], title: str) -> Table:
 
 def row_text(row: Row) -> str:
     """A row in a line, for while others are still to come."""
-    found = "does not fit" if row.plan is None else duration_text(row.step_time)
+    found = "does not fit" if row.plan is None else duration_text(row.value)
     return f"{row.topology}  {row.solver}  {found}  (solved in {duration_text(row.seconds)})"
 
 
@@ -139,10 +149,10 @@ def _cells(row: Row, best: float) -> list[str]:
     if row.plan is None:
         return [row.solver, "does not fit", "", "", "", "", "", duration_text(row.seconds)]
     p = row.plan.predicted
-    ratio = p.step_time / best if best else 1.0
+    ratio = row.value / best if best else 1.0
     return [
-        f"{row.solver} *" if p.step_time == best else row.solver,
-        duration_text(p.step_time),
+        f"{row.solver} *" if row.value == best else row.solver,
+        duration_text(row.value),
         f"{ratio:.2f}x",
         "-" if row.plan.gap == inf else f"{100 * row.plan.gap:.0f}%",
         str(len(row.plan.devices_used)),

@@ -88,8 +88,8 @@ class _Race:
         evaluation = self.seen[places] = self.problem.evaluate(placement)
         if not evaluation.feasible:
             self.reasons.append(evaluation.reason)
-        elif self.best is None or evaluation.step_time < self.best[0]:
-            self.best, self.chosen = (evaluation.step_time, placement), name
+        elif self.best is None or evaluation.value < self.best[0]:
+            self.best, self.chosen = (evaluation.value, placement), name
 
     def winner(self) -> dict[str, str]:
         if self.best is not None:
