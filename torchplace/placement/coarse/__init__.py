@@ -1,0 +1,1 @@
+"""The placement problem in fewer pieces: what searches work on."""
