@@ -138,17 +138,31 @@ class _Lowering:
         return self.owners.get(output.path, made) if output.kind == "gradient" else made
 
     def _events(self) -> list[tuple[int, Op | tuple[Value, str]]]:
-        """Ops and transfers in the one global order: by time; a transfer as late as its first user allows."""
+        """Ops and transfers in the one global order: by time; a transfer as late as its first user allows.
+
+        What takes no time starts when the next op does: ties are broken by the order in which the scheduler took them.
+        """
         start = list_schedule(self.graph, self.placement, self.duration, self.delay)
-        index = {v.name: i for i, op in enumerate(self.graph.ops) for v in op.outputs}
+        taken = {name: i for i, name in enumerate(start)}
+        index = {v.name: taken[op.name] for op in self.graph.ops for v in op.outputs}
         events: list[tuple[float, int, int, Op | tuple[Value, str]]] = [
-            (start[op.name], i, 0, op) for i, op in enumerate(self.graph.ops)
+            (start[op.name], taken[op.name], 0, op) for op in self.graph.ops
         ]
         for (name, there), (time, value) in self._transfers(start).items():
-            made = start[value.producer.name] if value.producer is not None else 0.0
-            events.append((max(time, made), index.get(name, -1), 1, (value, there)))
+            events.append((self._leave(value, time, start), index.get(name, -1), 1, (value, there)))
         events.sort(key=lambda e: e[:3])
         return [(kind, what) for _, _, kind, what in events]
+
+    def _leave(self, value: Value, latest: float, start: Mapping[str, float]) -> float:
+        """When a value leaves that could leave as late as `latest`: where that is at once, before anything else begins.
+
+        The latest time is a difference, whose rounding must not put it behind an op that begins when the value is made.
+        """
+        if value.producer is None:
+            return max(latest, 0.0)
+        begun = start[value.producer.name]
+        made = begun + self.duration(value.producer, self.placement[value.producer.name])
+        return made if latest <= made * (1 + 1e-9) else latest
 
     def _transfers(self, start: Mapping[str, float]) -> dict[tuple[str, str], tuple[float, Value]]:
         """(Value name, destination) -> the latest time at which it can leave, and the value."""

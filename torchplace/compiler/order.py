@@ -41,7 +41,8 @@ def list_schedule(
         delay: seconds of a transfer.
 
     Returns:
-        Op name -> start, seconds. An op never starts before the ops that it depends on. Cost: O(E log V).
+        Op name -> start, seconds, in the order in which ops were taken: of a device's ops that start at the same time
+        the first come first. An op never starts before the ops that it depends on. Cost: O(E log V).
     """
     return _Schedule(graph, placement, duration, delay).run()
 
@@ -67,8 +68,8 @@ class _Schedule:
     def __init__(self, graph: Graph, placement: Mapping[str, str], duration: Duration, delay: Delay) -> None:
         self.ops, self.placement, self.duration, self.delay = graph.ops, placement, duration, delay
         self.users, self.followers = graph.users, hazards(graph)
-        urgency = self._urgencies()
-        self.ranked = sorted(graph.ops, key=lambda op: -urgency[op])  # stable: then as in the program
+        self.urgency = self._urgencies()
+        self.ranked = sorted(graph.ops, key=lambda op: -self.urgency[op])  # stable: then as in the program
         self.index = {op: i for i, op in enumerate(self.ranked)}
         self.ready_at = dict.fromkeys(graph.ops, 0.0)
         self.waiting = {op: sum(v.producer is not None for v in op.inputs) for op in graph.ops}
@@ -126,10 +127,22 @@ class _Schedule:
         future, ready = self.future[device], self.ready[device]
         while future and future[0][0] <= time:
             heapq.heappush(ready, heapq.heappop(future)[1])
+        if ready and future and self._better_to_wait(self.ranked[ready[0]], self.ranked[future[0][1]], time, device):
+            self._look_at(device, future[0][0])
+            return
         if ready:
             self._execute(self.ranked[heapq.heappop(ready)], time, device)
         if ready or future:
             self._look_at(device, max(self.busy[device], time if ready else future[0][0]))
+
+    def _better_to_wait(self, op: Op, coming: Op, time: float, device: str) -> bool:
+        """Whether a device should idle till what others wait for more is ready, rather than begin a long op now."""
+        if self.urgency[coming] <= self.urgency[op]:
+            return False
+        long, short = self.duration(op, device), self.duration(coming, device)
+        now = long + max(self.urgency[op], short + self.urgency[coming])
+        later = self.ready_at[coming] - time + short + max(self.urgency[coming], long + self.urgency[op])
+        return later < now
 
     def _execute(self, op: Op, time: float, device: str) -> None:
         self.start[op.name] = time

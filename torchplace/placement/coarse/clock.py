@@ -83,8 +83,8 @@ class _Part:
         self.cause: dict[int, int] = {}  # item -> whose value came last
         self.previous: dict[int, int] = {}  # item -> what its device did before
         self.last = [-1] * len(self.coarse.devices)
-        urgency = self._urgencies()
-        self.rank = {item: (-urgency[item], item) for item in self.items}
+        self.urgency = self._urgencies()
+        self.rank = {item: (-self.urgency[item], item) for item in self.items}
         self._fetch_state(number)
 
     def _urgencies(self) -> dict[int, float]:
@@ -159,6 +159,10 @@ class _Part:
             coming, now = future[device], ready[device]
             while coming and coming[0][0] <= time:
                 heapq.heappush(now, self.rank[heapq.heappop(coming)[1]])
+            if now and coming and self._better_to_wait(now[0][1], coming[0][1], time):
+                look[device] = coming[0][0]
+                heapq.heappush(looks, (coming[0][0], device))
+                continue
             if now:
                 item = heapq.heappop(now)[1]
                 self.start[item] = time
@@ -174,6 +178,16 @@ class _Part:
                     look[device] = again
                     heapq.heappush(looks, (again, device))
         return self.end
+
+    def _better_to_wait(self, item: int, coming: int, time: float) -> bool:
+        """As `compiler.order`: whether to idle till what others wait for more is ready."""
+        urgency = self.urgency
+        if urgency[coming] <= urgency[item]:
+            return False
+        long, short = self.duration[item], self.duration[coming]
+        now = long + max(urgency[item], short + urgency[coming])
+        later = self.ready_at[coming] - time + short + max(urgency[coming], long + urgency[item])
+        return later < now
 
     def chain(self) -> list[int]:
         """From the item that ends last, back to one that began at once: what each of them waited for."""

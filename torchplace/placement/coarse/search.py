@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, inf
+from math import inf, log
 from time import monotonic
 
 from torchplace.placement.coarse.levels import Unit
@@ -29,9 +29,9 @@ class Budget:
     placements: int
 
     @classmethod
-    def of(cls, state: State, seconds: float, most: int) -> Budget:
-        """So many seconds, and no more placements than are surely scored in them, or than `most`."""
-        return cls(monotonic() + seconds, most)
+    def of(cls, state: State, seconds: float, until: float) -> Budget:
+        """As many placements as most machines score in so many seconds, and not beyond a time (`time.monotonic`)."""
+        return cls(until, int(seconds * state.per_second))
 
     @property
     def over(self) -> bool:
@@ -70,15 +70,15 @@ class Search:
 
         Args:
             units: what moves.
-            budget: at its end all is cold.
+            budget: when its placements are used up all is cold.
             heat: at first, the rise of the score, as a part of it, that is accepted one time in e.
         """
         moves, whole, begun = _Moves(self, units), max(1, budget.placements), monotonic()
-        span = max(1e-9, budget.until - begun)
         while not budget.over:
-            done = max(1 - budget.placements / whole, (monotonic() - begun) / span)
-            rise = heat * (1 - done) ** 2 * -_log(self.chance.random())
-            self._try(moves.draw(), budget, self.state.score * (1 + rise), self.chance)
+            left = (budget.until - monotonic()) / max(1e-9, budget.until - begun)
+            warm = min(budget.placements / whole, left + 0.2)  # on a slow machine it is time that cools
+            rise = heat * warm**2 * -log(1 - self.chance.random())
+            self._try(moves.draw(), budget, self.state.score * (1 + rise))
 
     def kick(self, units: Sequence[Unit]) -> None:
         """Go back to the best, and move a few units anywhere, to search on from there."""
@@ -90,13 +90,30 @@ class Search:
             else:
                 self.state.undo()
 
+    def iterate(self, levels: Sequence[Sequence[Unit]], budget: Budget, barren: int) -> None:
+        """Descend, kick, descend again, until so many in a row are in vain (iterated local search: Lourenço 2003).
+
+        Args:
+            levels: from coarse to fine; kicks move units of the second.
+            budget: for all.
+            barren: descents in a row that find nothing better.
+        """
+        failed = 0
+        while levels:
+            before, placements = self.value, budget.placements
+            self.descend(levels, budget)
+            failed = 0 if self.value < before else failed + 1
+            if failed >= barren or budget.over or budget.placements == placements:
+                return
+            self.kick(levels[min(1, len(levels) - 1)])
+
     def restart(self, placed: Sequence[int]) -> None:
         """Go on from another placement."""
         moves = [((item,), there) for item, there in enumerate(placed) if self.state.placed[item] != there]
         self.state.attempt(moves, inf)
         self.state.accept()
 
-    def _try(self, moves: Sequence[Move], budget: Budget, limit: float, chance: object = None) -> bool:
+    def _try(self, moves: Sequence[Move], budget: Budget, limit: float) -> bool:
         """Make moves if the score stays within a limit; whether it fell."""
         if not moves:
             budget.placements -= 1
@@ -111,12 +128,6 @@ class Search:
         if after < self.value and self.state.fits:
             self.best, self.value, self.when = list(self.state.placed), after, self.state.scored
         return after < before * (1 - 1e-9)
-
-
-def _log(x: float) -> float:
-    from math import log
-
-    return log(max(x, 1e-300))
 
 
 class _Moves:

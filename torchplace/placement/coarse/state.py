@@ -28,6 +28,8 @@ class State(ABC):
 
     score: float
     value: float
+    per_second: float
+    """Placements that most machines score in a second: below what a slow core does."""
 
     def __init__(self, coarse: Coarse, placed: Sequence[int], limits: Sequence[int]) -> None:
         """Begin with a placement; `limits` are bytes that may stay on each device."""
@@ -102,6 +104,7 @@ class Stepping(State):
         """See `State`."""
         super().__init__(coarse, placed, limits)
         self.clock = Clock(coarse)
+        self.per_second = 1e5 / (20 + len(coarse.items))
         self.score = self.value = self._last = self.clock.step_time(placed)
 
     def _move(self, item: int, there: int) -> None:
@@ -127,6 +130,7 @@ class Steady(State):
         """See `State`."""
         super().__init__(coarse, placed, limits)
         self.loads = Loads(coarse, placed)
+        self.per_second = 5e3
         self.score, self.value = self.loads.norm, self.loads.period
 
     def _move(self, item: int, there: int) -> None:

@@ -23,7 +23,12 @@ class Chained(NamedTuple):
 
 
 def chained(
-    problem: Problem, units: Sequence[Unit], room: Mapping[str, int], link: tuple[float, float], states: int
+    problem: Problem,
+    units: Sequence[Unit],
+    room: Mapping[str, int],
+    link: tuple[float, float],
+    states: int,
+    arcs: Sequence[tuple[int, int]] | None = None,
 ) -> Chained:
     """State as max-load how units may share the devices.
 
@@ -34,6 +39,7 @@ def chained(
         link: seconds of a transfer of no bytes, and for each byte: any two devices count as equally far.
         states: ways to choose a number of devices of each kind, at most. Where there are more, devices with more room
             than others that are as fast count as if they had as little; then, kinds with the most devices lose some.
+        arcs: from unit to unit, which must come before which; by default, each before the next.
 
     Cost: linear in ops + edges, times the kinds of devices.
     """
@@ -43,8 +49,8 @@ def chained(
     time = np.array([[sum(column[op] for op in unit) for unit in units] for column in columns])
     size = np.array([sum(problem.op_bytes[op] for op in unit) for unit in units], dtype=float)
     values = tuple(_values(problem, units, link, len(kinds)))
-    arcs = tuple((i, i + 1) for i in range(len(units) - 1))
-    stated = LoadProblem(problem.graph.name, kinds, time.reshape(len(kinds), -1), size, values, arcs)
+    arcs = [(i, i + 1) for i in range(len(units) - 1)] if arcs is None else arcs
+    stated = LoadProblem(problem.graph.name, kinds, time.reshape(len(kinds), -1), size, values, tuple(arcs))
     return Chained(stated, tuple(name for names in alike for name in names))
 
 

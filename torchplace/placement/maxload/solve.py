@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,14 +11,15 @@ import numpy as np
 from torchplace.errors import InfeasibleError
 from torchplace.placement.maxload.anneal import anneal
 from torchplace.placement.maxload.contiguous import best_split
+from torchplace.placement.maxload.crowd import Crowd
 from torchplace.placement.maxload.exact import search
 from torchplace.placement.maxload.kernel import Kernel, kernel
 from torchplace.placement.maxload.orders import Units
-from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem
+from torchplace.placement.maxload.problem import Ints, LoadProblem
 from torchplace.placement.maxload.relaxation import Bounding, balance
 
 _CLOSE = 1e-4  # relative gap that counts as none
-_PLAIN, _ELITE, _CROWD = 4, 4, 12  # of the genetic algorithm
+_PLAIN = 4  # orders that are as written, or nearly
 _FREE = 60  # items, at most, that are free at once
 _BARREN = 150  # children in a row that are no better
 _FAILURES = 5  # neighbourhoods in a row without success
@@ -116,37 +116,18 @@ class _Slices:
     """Searches orders whose best split is good, by a genetic algorithm on random keys (Bean 1994; SliceGraph)."""
 
     def __init__(self, run: _Search, seed: int) -> None:
-        self.run, self.units, self.chance = run, Units(run.problem), np.random.default_rng(seed)
-        self.crowd: list[tuple[float, Floats]] = []
-        self.keys = self._keys()
+        self.run, self.units = run, Units(run.problem)
+        self.crowd = Crowd(self.units.plain(), len(self.units.members), seed)
 
     def search(self, seconds: float) -> None:
         """Go on for some time, or until nothing has got better for long."""
         end, barren, crowd = perf_counter() + seconds, 0, self.crowd
-        while barren <= _BARREN and not self.run.done() and (perf_counter() < end or not crowd):
-            keys = next(self.keys)
+        while barren <= _BARREN and not self.run.done() and (perf_counter() < end or not crowd.members):
+            keys = crowd.draw()
             load, placed = best_split(self.run.problem, self.units.order(keys))
-            barren = barren + 1 if crowd and load >= crowd[0][0] * (1 - 1e-9) else 0
             if np.isfinite(load):
-                self.run.propose(placed, "slice-ga" if len(crowd) >= _PLAIN else "linear-dp")
-            crowd.append((load, keys))
-            crowd.sort(key=lambda member: member[0])
-            del crowd[_CROWD:]
-
-    def _keys(self) -> Iterator[Floats]:
-        """Keys to try: some plain ones, then children of what was good, and now and then something new."""
-        number = len(self.units.members)
-        yield from (keys.argsort(kind="stable").argsort() / max(1, number) for keys in self.units.plain())
-        while True:
-            yield self.chance.random(number) if self.chance.random() < 0.1 else self._child()
-
-    def _child(self) -> Floats:
-        chance, crowd = self.chance, self.crowd
-        one = crowd[chance.integers(min(_ELITE, len(crowd)))][1]
-        other = crowd[chance.integers(len(crowd))][1]
-        child = np.where(chance.random(len(one)) < 0.7, one, other)
-        shaken = chance.random(len(child)) < chance.choice([0.0, 0.02, 0.1])
-        return np.where(shaken, chance.random(len(child)), child)
+                self.run.propose(placed, "slice-ga" if len(crowd.members) >= _PLAIN else "linear-dp")
+            barren = 0 if crowd.tell(load, keys) else barren + 1
 
 
 def _anneal(run: _Search, seconds: float, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The default: asks every solver, and takes the placement that is predicted to be the fastest."""
+"""The default: asks the quick solvers, searches on from the best of their placements, and takes the best predicted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ from typing import ClassVar
 from torchplace.errors import InfeasibleError, OptionError
 from torchplace.placement.evaluation import Evaluation
 from torchplace.placement.problem import Problem
+from torchplace.placement.progress import tell
+from torchplace.placement.report.units import duration_text
 from torchplace.placement.solvers.pack import failure, pack
+from torchplace.placement.solvers.refine import Refinement
 
-ALWAYS = ("single", "balanced")
+ALWAYS = ("single", "balanced", "linear-dp")
 """Asked and evaluated however short the time is."""
-THEN = ("heft", "m-etf", "linear-dp", "memory-balanced", "memory-sequential", "round-robin", "random")
-"""Asked while there is time, in this order; after them other packages' solvers, by name."""
+QUICK = ("memory-balanced", "heft", "m-etf", "memory-sequential", "round-robin", "random")
+"""Asked in this order while there is time: they take a part of it at most."""
+SEARCHES = ("local-search", "anneal", "slice-ga")
+"""Not asked: the refinement is what they do, from better placements."""
+QUICK_SHARE = 0.35
+"""Of the time, at most, before the search begins."""
 
 
 class Auto:
-    """The best of all solvers by `problem.evaluate`, never worse than any that it asked.
+    """A portfolio under one time limit: the best of all placements that were met, by `problem.evaluate`.
 
-    The order is fixed, and the earlier of equals is taken: where time does not run out, the answer depends on
-    the seed alone. A solver that began is not interrupted, but is told how much time is left.
+    Quick solvers are asked first. Then the problem is searched in few pieces, from coarse to fine, beginning at the
+    best of their placements (`Refinement`), and what that finds is evaluated. So it is never worse than any solver that
+    it asked. The order is fixed, and the earlier of equals is taken: where time does not run out, the answer depends on
+    the seed alone. Interrupted (Ctrl-C), it answers with the best so far, if there is one.
 
-    Limits: only as good as its members; nothing is searched yet.
+    Limits: a solver that began is not interrupted, but is told how much time is left; so is an evaluation, which takes
+    seconds where there are 100,000 ops. Other packages' solvers are asked after ours.
     """
 
     name: ClassVar[str] = "auto"
@@ -31,36 +41,49 @@ class Auto:
     """Whose placement the last answer was."""
 
     def solve(self, problem: Problem, *, seed: int = 0, time_limit: float = 10.0) -> dict[str, str]:
-        """Ask the solvers in turn.
+        """Ask the solvers in turn, and search.
 
         Raises:
             InfeasibleError: none of them found a placement that fits; says which device lacks how many bytes.
         """
-        race = _Race(problem, seed, monotonic() + time_limit)
-        for name in ALWAYS:
-            race.ask(name)
-        for name in (*THEN, *_others()):
-            if race.left() <= 0:
-                break
-            race.ask(name)
+        race = _Race(problem, seed, time_limit)
+        try:
+            self._run(race)
+        except KeyboardInterrupt:
+            if race.best is None:
+                raise
+            tell("interrupted: the best so far is taken")
         self.chosen = race.chosen
         return race.winner()
+
+    def _run(self, race: _Race) -> None:
+        for name in ALWAYS:
+            race.ask(name)
+        for name in (*_others(), *QUICK) if len(race.problem.devices) > 1 else ():
+            if race.left() - race.longest <= (1 - QUICK_SHARE) * race.seconds:
+                break
+            race.ask(name)
+        if len(race.problem.devices) > 1:
+            race.refine()
 
 
 def _others() -> list[str]:
     from torchplace.placement.solvers.registry import solver_names
 
-    return [name for name in solver_names() if name not in (*ALWAYS, *THEN, Auto.name)]
+    return [name for name in solver_names() if name not in (*ALWAYS, *QUICK, *SEARCHES, Auto.name)]
 
 
 class _Race:
     """The best placement so far, and why the others failed."""
 
-    def __init__(self, problem: Problem, seed: int, deadline: float) -> None:
-        self.problem, self.seed, self.deadline = problem, seed, deadline
+    def __init__(self, problem: Problem, seed: int, seconds: float) -> None:
+        self.problem, self.seed, self.seconds = problem, seed, seconds
+        self.deadline = monotonic() + seconds
         self.best: tuple[float, dict[str, str]] | None = None
         self.seen: dict[tuple[str, ...], Evaluation] = {}
+        self.met: list[tuple[float, dict[str, str]]] = []
         self.chosen = ""
+        self.longest = 0.0  # seconds that an evaluation took
         self.reasons: list[str] = []
         self.errors: list[InfeasibleError] = []
 
@@ -72,24 +95,38 @@ class _Race:
 
         try:
             solver = get_solver(name)
-            placement = solver.solve(self.problem, seed=self.seed, time_limit=max(self.left(), 0.0))
+            share = max(0.0, min(self.left(), 0.1 * self.seconds))
+            placement = solver.solve(self.problem, seed=self.seed, time_limit=share)
         except InfeasibleError as error:
             self.errors.append(error)
             return
         except OptionError as error:  # another package's solver is broken: the default has to work without it
             warnings.warn(str(error), stacklevel=4)
             return
-        self._enter(name, placement)
+        self.enter(name, placement)
 
-    def _enter(self, name: str, placement: dict[str, str]) -> None:
+    def refine(self) -> None:
+        """Search on from the best placements, and evaluate what is found."""
+        starts = [placement for _, placement in sorted(self.met, key=lambda met: met[0])]
+        refinement = Refinement(self.problem, starts, self.seed, self.seconds, self.deadline)
+        while self.left() > self.longest and (placement := refinement.next()) is not None:
+            self.enter("search", placement)
+
+    def enter(self, name: str, placement: dict[str, str]) -> None:
+        """Evaluate a placement, and keep it if it is the best."""
         places = tuple(placement[op] for op in self.problem.ops)
         if places in self.seen:
             return
+        begun = monotonic()
         evaluation = self.seen[places] = self.problem.evaluate(placement)
+        self.longest = max(self.longest, monotonic() - begun)
         if not evaluation.feasible:
             self.reasons.append(evaluation.reason)
-        elif self.best is None or evaluation.value < self.best[0]:
+            return
+        self.met.append((evaluation.value, placement))
+        if self.best is None or evaluation.value < self.best[0]:
             self.best, self.chosen = (evaluation.value, placement), name
+            tell(f"auto: {duration_text(evaluation.value)} by {name}, {max(0.0, self.left()):.0f} s left")
 
     def winner(self) -> dict[str, str]:
         if self.best is not None:

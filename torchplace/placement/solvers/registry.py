@@ -101,19 +101,25 @@ def get_solver(name: str) -> Checked:
 
 def _builtin() -> dict[str, Callable[[], Solver]]:
     # Imported here, for `auto` asks this registry for all others.
+    from torchplace.placement.solvers.anneal import Anneal
     from torchplace.placement.solvers.auto import Auto
     from torchplace.placement.solvers.balanced import Balanced
     from torchplace.placement.solvers.heft import Heft
     from torchplace.placement.solvers.linear_dp import LinearDp
+    from torchplace.placement.solvers.local_search import LocalSearch
     from torchplace.placement.solvers.m_etf import MemoryEtf
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
     from torchplace.placement.solvers.random import Random
     from torchplace.placement.solvers.round_robin import RoundRobin
     from torchplace.placement.solvers.single import Single
+    from torchplace.placement.solvers.slice_ga import SliceGa
 
-    solvers = (Auto, Balanced, Heft, LinearDp, MemoryBalanced, MemoryEtf, MemorySequential, Random, RoundRobin, Single)
-    return {solver.name: solver for solver in solvers}
+    solvers: tuple[Callable[[], Solver], ...] = (
+        *(Single, Random, RoundRobin, MemorySequential, MemoryBalanced, Balanced, LinearDp, Heft, MemoryEtf),
+        *(LocalSearch, Anneal, SliceGa, Auto),
+    )
+    return {solver().name: solver for solver in solvers}
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:
