@@ -13,7 +13,7 @@ from torchplace.placement.solvers.starts import start
 
 HEAT = 0.05
 """At first, a rise of the score by this part is accepted one time in e."""
-MOVES = 1000
+MOVES = 300
 """For each unit, at most: after so many all is cold."""
 
 

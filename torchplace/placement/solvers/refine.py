@@ -9,7 +9,7 @@ from torchplace.placement.coarse.levels import levels
 from torchplace.placement.coarse.search import Budget, Search
 from torchplace.placement.coarse.state import State
 from torchplace.placement.problem import Problem
-from torchplace.placement.solvers.anneal import HEAT
+from torchplace.placement.solvers.anneal import HEAT, MOVES
 from torchplace.placement.solvers.pack import RESERVES
 from torchplace.placement.solvers.starts import contracted, start
 
@@ -19,6 +19,8 @@ TURNS = 12
 """Searches, one after the other."""
 BARREN = 6
 """Descents in a row, in one turn, without anything better."""
+IDLE = 4
+"""Turns in a row without anything better, after which there is nothing to be found."""
 
 
 class Refinement:
@@ -38,21 +40,26 @@ class Refinement:
     def __init__(
         self, problem: Problem, starts: Sequence[Mapping[str, str]], seed: int, seconds: float, until: float
     ) -> None:
-        self.problem, self.seconds, self.until, self.turn = problem, seconds, until, 0
+        self.problem, self.seconds, self.until = problem, seconds, until
+        self.turn = self.idle = 0
         self.searches = [Search(state, seed + i) for i, state in enumerate(_states(problem, starts))]
         self.pieces = levels(self.searches[0].state.coarse, 4 * len(problem.devices)) if self.searches else []
 
     def next(self) -> dict[str, str] | None:
         """The placement that the next turn finds; None where there is nothing to search, or no time."""
-        if not self.pieces or self.turn >= TURNS or monotonic() >= self.until:
+        if not self.pieces or self.turn >= TURNS or self.idle >= IDLE or monotonic() >= self.until:
             return None
         search = self._choose()
+        before = search.value
         budget = Budget.of(search.state, self.seconds / TURNS, self._until())
         if self.turn % 4 == 3:
-            search.anneal(self.pieces[(self.turn // 4) % len(self.pieces)], budget, HEAT)
+            units = self.pieces[(self.turn // 4) % len(self.pieces)]
+            budget.placements = min(budget.placements, MOVES * len(units))
+            search.anneal(units, budget, HEAT)
         else:
-            search.iterate(self.pieces, budget, BARREN)
+            search.iterate(self.pieces, budget, min(BARREN, len(self.pieces[-1])))
         self.turn += 1
+        self.idle = 0 if search.value < before else self.idle + 1
         return search.state.coarse.place(search.best)
 
     def _choose(self) -> Search:
