@@ -44,11 +44,12 @@ def _search(problem: Problem, limits: Limits, seed: int, seconds: float, until: 
         return None
     pieces = levels(state.coarse, 4 * len(problem.devices)) if len(problem.devices) > 1 else []
     search = Search(state, seed)
-    for units in pieces:
-        budget = Budget.of(state, seconds / (len(pieces) + 1), until)
+    for number, units in enumerate(pieces, 1):
+        share = 0.7 if number == len(pieces) else 0.2 / (len(pieces) - 1)  # most where most is decided
+        budget = Budget.of(state, share * seconds, until)
         budget.placements = min(budget.placements, MOVES * len(units))
         search.restart(search.best)
         search.anneal(units, budget, HEAT)
     search.restart(search.best)
-    search.descend(pieces[-1:], Budget.of(state, seconds / (len(pieces) + 1), until))
+    search.descend(pieces[-1:], Budget.of(state, 0.1 * seconds, until))
     return state.coarse.place(search.best)

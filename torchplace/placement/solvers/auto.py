@@ -16,11 +16,13 @@ from torchplace.placement.solvers.refine import Refinement
 
 ALWAYS = ("single", "balanced", "linear-dp")
 """Asked and evaluated however short the time is."""
-QUICK = ("memory-balanced", "heft", "m-etf", "memory-sequential", "round-robin", "random")
+QUICK = ("memory-balanced", "heft", "m-etf")
 """Asked in this order while there is time: they take a part of it at most."""
-SEARCHES = ("local-search", "anneal", "slice-ga")
-"""Not asked: the refinement is what they do, from better placements."""
-QUICK_SHARE = 0.35
+SEARCHES = ("local-search", "anneal", "slice-ga", "cp-sat", "milp", "m-sct", "kernighan-lin")
+"""Not asked: the refinement does what they do, or better in the same time."""
+LAST = ("memory-sequential", "round-robin", "random")
+"""Asked where nothing that fits has been found."""
+QUICK_SHARE = 0.25
 """Of the time, at most, before the search begins."""
 
 
@@ -59,18 +61,23 @@ class Auto:
     def _run(self, race: _Race) -> None:
         for name in ALWAYS:
             race.ask(name)
-        for name in (*_others(), *QUICK) if len(race.problem.devices) > 1 else ():
+        if len(race.problem.devices) == 1:
+            return
+        for name in (*_others(), *QUICK):
             if race.left() - race.longest <= (1 - QUICK_SHARE) * race.seconds:
                 break
             race.ask(name)
-        if len(race.problem.devices) > 1:
-            race.refine()
+        race.refine()
+        for name in LAST if race.best is None else ():
+            race.ask(name)
 
 
 def _others() -> list[str]:
+    """Other packages' solvers."""
     from torchplace.placement.solvers.registry import solver_names
 
-    return [name for name in solver_names() if name not in (*ALWAYS, *QUICK, *SEARCHES, Auto.name)]
+    ours = (*ALWAYS, *QUICK, *SEARCHES, *LAST, Auto.name)
+    return [name for name in solver_names() if name not in ours]
 
 
 class _Race:

@@ -13,21 +13,25 @@ from torchplace.placement.solvers.anneal import HEAT, MOVES
 from torchplace.placement.solvers.pack import RESERVES
 from torchplace.placement.solvers.starts import contracted, start
 
-STARTS = 3
+FEW = 0.4
+"""Of the pieces that a problem is contracted to, at first."""
+STARTS = 2
 """Placements that are searched on from."""
-TURNS = 12
+TURNS = 4
 """Searches, one after the other."""
-BARREN = 6
+BARREN = 20
 """Descents in a row, in one turn, without anything better."""
-IDLE = 4
+IDLE = 2
 """Turns in a row without anything better, after which there is nothing to be found."""
 
 
 class Refinement:
     """Searches a problem in few pieces, from several placements; each turn gives one to be evaluated.
 
-    Turns go round the starts: descents (`Search.iterate`), then annealing from the best of them, then descents again.
-    Each has its share of the placements that may be scored, so the same is done again where time suffices.
+    Turns begin at each of the starts first, then at the best. Each has its share of the placements that may be scored,
+    so the same is done again where time suffices. For the latency they are descents (`Search.iterate`), the first half
+    of them with fewer pieces, for a score takes the longer the more there are; for the throughput, annealing and
+    descents in turn.
 
     Args:
         problem: what is placed.
@@ -40,37 +44,56 @@ class Refinement:
     def __init__(
         self, problem: Problem, starts: Sequence[Mapping[str, str]], seed: int, seconds: float, until: float
     ) -> None:
-        self.problem, self.seconds, self.until = problem, seconds, until
+        self.problem, self.seed, self.seconds, self.until = problem, seed, seconds, until
         self.turn = self.idle = 0
-        self.searches = [Search(state, seed + i) for i, state in enumerate(_states(problem, starts))]
-        self.pieces = levels(self.searches[0].state.coarse, 4 * len(problem.devices)) if self.searches else []
+        self.stages = (FEW, 1.0) if problem.objective == "latency" else (1.0,)
+        self.found: list[Mapping[str, str]] = list(starts)
+        self._begin(self.stages[0])
+
+    def _begin(self, share: float) -> None:
+        """Search the problem in so many pieces, a share of the most, from the best so far."""
+        states = _states(self.problem, self.found, share)
+        self.searches = [Search(state, self.seed + i) for i, state in enumerate(states)]
+        coarse = self.searches[0].state.coarse if self.searches else None
+        self.pieces = [] if coarse is None else levels(coarse, 4 * len(self.problem.devices))
 
     def next(self) -> dict[str, str] | None:
         """The placement that the next turn finds; None where there is nothing to search, or no time."""
-        if not self.pieces or self.turn >= TURNS or self.idle >= IDLE or monotonic() >= self.until:
+        each = TURNS // len(self.stages)
+        if self.turn and self.turn < TURNS and (self.turn % each == 0 or self.idle >= IDLE):
+            self.turn = -(-self.turn // each) * each
+            if self.turn < TURNS:
+                self._next_stage(self.stages[self.turn // each])
+        if not self.pieces or self.turn >= TURNS or monotonic() >= self.until:
             return None
-        search = self._choose()
+        search = self._choose(self.turn % each)
         before = search.value
-        budget = Budget.of(search.state, self.seconds / TURNS, self._until())
-        if self.turn % 4 == 3:
-            units = self.pieces[(self.turn // 4) % len(self.pieces)]
-            budget.placements = min(budget.placements, MOVES * len(units))
-            search.anneal(units, budget, HEAT)
-        else:
-            search.iterate(self.pieces, budget, min(BARREN, len(self.pieces[-1])))
+        self._run(search)
         self.turn += 1
         self.idle = 0 if search.value < before else self.idle + 1
         return search.state.coarse.place(search.best)
 
-    def _choose(self) -> Search:
-        """Each start has its turn; then mostly the best goes on."""
-        if self.turn < len(self.searches):
-            return self.searches[self.turn]
+    def _next_stage(self, share: float) -> None:
         ranked = sorted(self.searches, key=lambda search: search.value)
-        search = ranked[(0, 0, 1)[self.turn % 3] % len(ranked)]
+        self.found = [search.state.coarse.place(search.best) for search in ranked] + self.found
+        self.idle = 0
+        self._begin(share)
+
+    def _run(self, search: Search) -> None:
+        budget = Budget.of(search.state, self.seconds / TURNS, self._until())
+        if self.problem.objective == "throughput" and self.turn % 2 == 0:
+            units = self.pieces[-1]
+            budget.placements = min(budget.placements, MOVES * len(units))
+            search.anneal(units, budget, HEAT)
+        else:
+            search.iterate(self.pieces, budget, min(BARREN, len(self.pieces[-1])))
+
+    def _choose(self, turn: int) -> Search:
+        """Each start has its turn; then the best goes on."""
+        if turn < len(self.searches):
+            return self.searches[turn]
+        search = min(self.searches, key=lambda search: search.value)
         search.restart(search.best)
-        if self.turn % 4 != 3:
-            search.kick(self.pieces[min(1, len(self.pieces) - 1)])
         return search
 
     def _until(self) -> float:
@@ -78,17 +101,18 @@ class Refinement:
         return now + max(0.0, self.until - now) / (TURNS - self.turn)
 
 
-def _states(problem: Problem, starts: Sequence[Mapping[str, str]]) -> list[State]:
+def _states(problem: Problem, starts: Sequence[Mapping[str, str]], share: float) -> list[State]:
     """The starts in few pieces, with as much memory kept free for what comes and goes as they have."""
-    coarse = contracted(problem)
+    coarse = contracted(problem, share)
     found: list[State] = []
     for reserve in RESERVES:
         limits = problem.limits(reserve)
         room = [limits[device] for device in coarse.devices]
         placed = {tuple(coarse.placed(placement)): None for placement in starts[: 2 * STARTS]}
-        found = [state for state in (State.of(coarse, p, room) for p in placed) if state.fits][:STARTS]
-        if not found and (made := start(problem, limits)) is not None:
-            found = [made]
+        found = [state for state in (State.of(coarse, p, room) for p in placed) if state.fits][: STARTS - 1]
+        if (made := start(problem, limits, share)) is not None:
+            found.append(made)
+        found.sort(key=lambda state: state.score)
         if found:
             break
     return found

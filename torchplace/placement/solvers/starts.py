@@ -13,18 +13,19 @@ from torchplace.placement.solvers.pack import Limits, pack
 ITEMS, ITEMS_A_DEVICE, MOST_ITEMS = 400, 4, 6000
 
 
-def contracted(problem: Problem) -> Coarse:
-    """A problem in as many items as searches can deal with: some 400, or more where there are many devices."""
-    return Coarse.of(problem, min(MOST_ITEMS, max(ITEMS, ITEMS_A_DEVICE * len(problem.devices))))
+def contracted(problem: Problem, share: float = 1.0) -> Coarse:
+    """A problem in as many items as searches can deal with, or a share of them: some 400, more for many devices."""
+    most = min(MOST_ITEMS, max(ITEMS, ITEMS_A_DEVICE * len(problem.devices)))
+    return Coarse.of(problem, max(1, int(share * most)))
 
 
-def start(problem: Problem, limits: Limits) -> State | None:
+def start(problem: Problem, limits: Limits, share: float = 1.0) -> State | None:
     """The best of some plain placements within limits of memory, as a state to search on from; None if none fits.
 
     They are the contiguous splits that give the busiest device the least to do, over all devices and over the first 1,
     2, 4... of them, and a packing by memory. Cost: near-linear in the ops, times the number of placements.
     """
-    coarse = contracted(problem)
+    coarse = contracted(problem, share)
     room = [limits[device] for device in coarse.devices]
     states = (State.of(coarse, coarse.placed(placement), room) for placement in _plain(problem, limits))
     return min((state for state in states if state.fits), key=lambda state: state.score, default=None)
