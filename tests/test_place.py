@@ -148,11 +148,11 @@ def _backend(model: nn.Module, **options: Any) -> list[Session]:
         found.append(session)
         return original(session, captured)
 
-    torch._dynamo.reset()  # or else models that are alike share what was captured of the first
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(Session, "__call__", noted)
         compiled = torch.compile(model, backend="torchplace", options={"topology": "local:3", **options})
         torch.testing.assert_close(compiled(X), copy.deepcopy(model)(X), rtol=0, atol=0)
+    torch._dynamo.reset()  # or else a model that is alike shares what was captured of this, and its sizes are remembered
     return found
 
 
