@@ -41,6 +41,33 @@ def test_a_plan_s_optimizer_counts_where_none_is_given(of_plan: str, given: str 
     assert Options.of({"plan": plan, "optimizer": given}).request(1.0, plan).optimizer == taken
 
 
+def test_hints_are_groups_of_patterns_and_lists_of_devices() -> None:
+    given = {"together": ["h.1", ["wte", "head"]], "forbid": {"h.2": "gpu:0", "h.*": ["gpu:1", "gpu:2"]}}
+    request = Options.of({"topology": "big-sur", **given}).request(1.0)
+    assert list(request.together) == [("h.1",), ("wte", "head")]
+    assert request.forbid == {"h.2": ("gpu:0",), "h.*": ("gpu:1", "gpu:2")}
+    plain = Options.of({"topology": "big-sur"}).request(1.0)
+    assert (list(plain.together), plain.forbid) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"together": "h.1"}, "together is 'h.1'; expected a list of groups, each a pattern or a list of patterns"),
+        ({"together": {"h.1": "h.2"}}, "together is .*; expected a list"),
+        ({"together": [["h.1", 3]]}, r"together is \[\['h.1', 3\]\]"),
+        ({"together": [[]]}, "together is"),
+        ({"together": [""]}, "together is"),
+        ({"forbid": ["h.1"]}, r"forbid is \['h.1'\]; expected a mapping from an op or module pattern to a device"),
+        ({"forbid": {"h.1": []}}, "forbid is"),
+        ({"forbid": {"h.1": 0}}, "forbid is"),
+    ],
+)
+def test_hints_of_another_form(given: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Options.of(given)
+
+
 def test_a_missing_plan_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TorchplaceError, match=r"none\.json"):
         Options.of({"plan": tmp_path / "none.json"}).loaded_plan()

@@ -1,6 +1,7 @@
 """torchplace: imperative PyTorch code, captured as a graph, placed on many devices, and run there."""
 
 from torchplace.api import compare, compile, plan, plans
+from torchplace.compiler.place import place
 from torchplace.errors import (
     CaptureError,
     ExecutionError,
@@ -31,6 +32,7 @@ __all__ = [
     "TorchplaceError",
     "compare",
     "compile",
+    "place",
     "plan",
     "plans",
 ]

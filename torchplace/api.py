@@ -118,14 +118,29 @@ def backend(module: torch.fx.GraphModule, inputs: Sequence[Any], **options: Any)
     """The Dynamo backend: `torch.compile(model, backend="torchplace", options={"topology": "local:2"})`."""
     given = dict(options.pop("options", None) or {})
     options.pop("mode", None)
-    session = _backend_session(tuple(sorted(given.items(), key=lambda item: item[0])))
+    session = _backend_session(_Given(_hashable(given), given))
     return Capturer(session, "model")(module, inputs)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """Options that are told apart by `key`."""
+
+    key: Any
+    options: Mapping[str, Any] = dataclasses.field(compare=False)
+
+
 @functools.lru_cache(maxsize=64)
-def _backend_session(options: tuple[tuple[str, Any], ...]) -> Session:
+def _backend_session(given: _Given) -> Session:
     """One session for all graphs captured with the same options: parameters keep their devices between them."""
-    return _session(Options.of(dict(options)))
+    return _session(Options.of(given.options))
+
+
+def _hashable(value: Any) -> Any:
+    """Mappings and lists as tuples of what they hold; anything else as it is."""
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(value[key])) for key in sorted(value, key=str))
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,7 @@ from torchplace.runtime.calibrate import calibrated_figures
 from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
-_LATER: frozenset[str] = frozenset(
-    {"loss_fn", "microbatches", "batch_dims", "schedule", "together", "forbid", "codegen"}
-)
+_LATER: frozenset[str] = frozenset({"loss_fn", "microbatches", "batch_dims", "schedule", "codegen"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Options:
         cost: source of compute costs: `auto`, `roofline`, `measured` or `fitted` (`runtime.pricing.priced`).
         training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
         pins: op or module pattern -> device.
+        together: groups that are each on one device, whichever: a pattern, or a sequence of patterns, for each.
+        forbid: op or module pattern -> device, or devices, that what it matches must not be on.
         optimizer: whose state counts in the memory of training: a kind (`adamw`, `sgd`, `momentum`... see
             `placement.optimizer.KINDS`), a `torch.optim` class, or an instance.
         dynamic: dynamic shapes, as `torch.compile` takes it.
@@ -53,6 +53,8 @@ class Options:
     cost: str = "auto"
     training: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
+    together: Sequence[str | Sequence[str]] = ()
+    forbid: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     optimizer: Any = None
     dynamic: bool | None = None
     fullgraph: bool = False
@@ -89,6 +91,8 @@ class Options:
             raise OptionError(f"time_limit is {self.time_limit!r}; expected seconds above 0, or None")
         if not isinstance(self.pins, Mapping):
             raise OptionError(f"pins is {self.pins!r}; expected a mapping from an op or module pattern to a device")
+        _check_together(self.together)
+        _check_forbid(self.forbid)
 
     def loaded_plan(self) -> Plan | None:
         """The plan to run, read from its file if a file was given."""
@@ -116,6 +120,8 @@ class Options:
             solver=self.solver,
             objective=self.objective,
             pins=dict(self.pins),
+            together=[_listed(group) for group in self.together],
+            forbid={pattern: _listed(devices) for pattern, devices in self.forbid.items()},
             time_limit=self.time_limit or default_limit,
             seed=self.seed,
             source=self.cost,
@@ -139,6 +145,34 @@ def resolve_topology(topology: Topology | str | Path | None, calibrate: bool = F
         return found
     calibrated_figures()
     return here()
+
+
+def _check_together(together: object) -> None:
+    """Check that it is a sequence of groups: a lone pattern would be read letter by letter."""
+    groups = together if isinstance(together, Sequence) and not isinstance(together, str) else [None]
+    if not all(_is_names(group) for group in groups):
+        raise OptionError(
+            f"together is {together!r}; expected a list of groups, each a pattern or a list of patterns, such as "
+            "[['wte', 'lm_head'], 'transformer.h.3']"
+        )
+
+
+def _check_forbid(forbid: object) -> None:
+    if not isinstance(forbid, Mapping) or not all(_is_names(devices) for devices in forbid.values()):
+        raise OptionError(
+            f"forbid is {forbid!r}; expected a mapping from an op or module pattern to a device or a list of them"
+        )
+
+
+def _is_names(value: object) -> bool:
+    """Whether it is a name, or a sequence of one or more."""
+    return (isinstance(value, str) and bool(value)) or (
+        isinstance(value, Sequence) and bool(value) and all(isinstance(name, str) and name for name in value)
+    )
+
+
+def _listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _known_kind(plan: Plan | None) -> str | None:

@@ -23,7 +23,15 @@ from tests.cli.typed import Run, assert_one_message
         (["model.py:broken"], ["no such data"]),
         (["model.py:three"], ["(model, args)"]),
         (["model.py:huge", "--topology", "big-sur"], ["gpu:0", "GiB"]),
-        (["model.py:build", "--pins", "nonsense"], ["PATTERN=DEVICE"]),
+        (["model.py:build", "--pins", "nonsense"], ["--pins 'nonsense'", "PATTERN=DEVICE"]),
+        (["model.py:build", "--forbid", "0"], ["--forbid '0'", "PATTERN=DEVICE"]),
+        (["model.py:build", "--forbid", "0=a,,b"], ["--forbid '0=a,,b'", "comma"]),
+        (["model.py:build", "--together", "0,"], ["--together '0,'", "comma"]),
+        (["model.py:build", "--topology", "local:2", "--together", "0,7"], ["together pattern '7'"]),
+        (
+            ["model.py:build", "--topology", "local:2", "--forbid", "0=cpu:0", "--forbid", "0=cpu:1"],
+            ["forbid '0': 'cpu:0', 'cpu:1'", "no device is left"],
+        ),
         (["model.py:build", "--optimizer", "adamm"], ["adamm", "adam"]),
     ],
 )

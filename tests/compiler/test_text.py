@@ -89,7 +89,7 @@ def _rich_op(draw: st.DrawFn, graph: Graph, name: str, values: list[Value]) -> t
     op.args = tuple(draw(st.lists(arguments, max_size=3)))
     op.kwargs = draw(st.dictionaries(KEYS, arguments, max_size=2))
     op.phase = draw(st.sampled_from(["forward", "backward", "weight-grad"]))
-    op.module, op.source, op.flops = draw(STRINGS), draw(STRINGS), draw(st.integers(0, 1 << 60))
+    op.module, op.source, op.hint, op.flops = draw(STRINGS), draw(STRINGS), draw(STRINGS), draw(st.integers(0, 1 << 60))
     op.mutates = tuple(draw(st.lists(st.sampled_from([v.name for v in graph.inputs]), max_size=2)))
     op.random = draw(st.booleans())
     base = draw(st.none() | st.sampled_from([v.name for v in values]))
@@ -129,7 +129,16 @@ def test_graphs_round_trip(graph: Graph) -> None:
 def _plain(thing: Any) -> Any:
     """What a thing is, with types, and values by name, so that it can be compared (also -0.0 and 0.0, 1 and True)."""
     if isinstance(thing, Op):
-        fields = (thing.name, thing.target, thing.phase, thing.module, thing.source, thing.flops, thing.random)
+        fields = (
+            thing.name,
+            thing.target,
+            thing.phase,
+            thing.module,
+            thing.source,
+            thing.hint,
+            thing.flops,
+            thing.random,
+        )
         return (*fields, *map(_plain, (thing.args, thing.kwargs, thing.outputs, thing.mutates)))
     if isinstance(thing, Value):
         return ("value", thing.name, str(thing.type), thing.base)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from tests.compiler.graphs import Builder, graphs
 from torchplace.compiler.graph import Graph, Op, Value
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.types import TensorType
+from torchplace.errors import InfeasibleError
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.problem import Evaluate, Problem
 from torchplace.placement.topology import Device, Switch, Topology, both_ways
@@ -51,13 +54,12 @@ def problem(
     training: bool = False,
     cost: ComputeCost | None = None,
     objective: str = "latency",
-    pins: Mapping[str, str] | None = None,
     evaluate: Evaluate | None = None,
+    **hints: Any,
 ) -> Problem:
     """The problem of a graph on a topology; by default every op takes one second times the device's slowness."""
-    return Problem.build(
-        graph, topology, cost or Table(), training=training, objective=objective, pins=pins, evaluate=evaluate
-    )
+    cost = cost or Table()
+    return Problem.build(graph, topology, cost, training=training, objective=objective, evaluate=evaluate, **hints)
 
 
 def perceptron(widths: Sequence[int] = (8, 4, 2)) -> Graph:
@@ -124,13 +126,36 @@ def machines(draw: st.DrawFn, most: int = 4) -> Topology:
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """A random graph, forward or with its backward pass, on a random machine, with or without pins."""
+    """A random graph, forward or with its backward pass, on a random machine, with or without hints."""
     training = draw(st.booleans())
     graph = draw(training_graphs() if training else graphs(max_ops=8))
     topology = draw(machines())
-    free = Problem.build(graph, topology, Table(), training=training)
-    groups = draw(st.lists(st.sampled_from(free.groups), unique=True, max_size=2)) if free.groups else []
-    pins = {group[0]: draw(st.sampled_from(topology.device_names)) for group in groups}
     times = {op.name: draw(st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5, 7.0])) for op in graph.ops}
     objective = draw(st.sampled_from(["latency", "throughput"]))
-    return Problem.build(graph, topology, Table(times), training=training, objective=objective, pins=pins)
+    stated = partial(problem, graph, topology, cost=Table(times), training=training, objective=objective)
+    free = stated()
+    groups = draw(st.lists(st.sampled_from(free.groups), unique=True, max_size=2)) if free.groups else []
+    pins = {group[0]: draw(st.sampled_from(topology.device_names)) for group in groups}
+    try:
+        return stated(pins=pins, **draw(hints(free)))
+    except InfeasibleError:  # they clash
+        return stated(pins=pins)
+
+
+@st.composite
+def hints(draw: st.DrawFn, free: Problem) -> dict[str, Any]:
+    """Sets of ops that stay together, and devices that ops must not be on."""
+    if not free.ops or draw(st.booleans()):
+        return {}
+    ops = st.sampled_from(free.ops)
+    few = st.lists(st.sampled_from(free.devices), unique=True, min_size=1, max_size=max(1, len(free.devices) - 1))
+    together = draw(st.lists(st.lists(ops, min_size=2, max_size=3, unique=len(free.ops) > 2), max_size=2))
+    return {"together": together, "forbid": draw(st.dictionaries(ops, few, max_size=3))}
+
+
+def on_another(made: Problem, topology: Topology) -> Problem:
+    """The same ops and hints on other devices."""
+    together = [hint.ops for hint in made.hints if hint.kind == "together"]
+    forbid = {op: tuple(devices) for op, devices in made.forbidden.items()}
+    kept = {"pins": made.pins, "together": together, "forbid": forbid}
+    return problem(made.graph, topology, cost=made.cost, training=made.training, **kept)

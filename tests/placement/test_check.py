@@ -57,3 +57,18 @@ def test_state_of_nobody_counts_on_the_first_device() -> None:
     b.returns(b.add_op(b.input("x", 4)))
     (fault,) = check(problem(b.graph, machine([39, 2**20])), {"v0": "d1"})
     assert fault == "device 'd0' holds 40 bytes, has 39: 1 too few"
+
+
+def test_hints_that_are_ignored() -> None:
+    made = problem(
+        chain(4), machine([2**20] * 3), together=[["v0", "v2"]], forbid={"v1": ["d1"], "v[23]": ["d0", "d2"]}
+    )
+    assert check(made, {"v0": "d1", "v1": "d0", "v2": "d1", "v3": "d1"}) == []
+    faults = check(made, {"v0": "d0", "v1": "d1", "v2": "d1", "v3": "d2"})
+    assert faults == [
+        "op 'v0' is pinned to 'd1', but placed on 'd0'",
+        "op 'v3' is pinned to 'd1', but placed on 'd2'",
+        "together ['v0', 'v2'] is broken: its ops are on ['d0', 'd1']",
+        "op 'v1' is on 'd1', against forbid 'v1': 'd1'",
+        "op 'v3' is on 'd2', against forbid 'v[23]': 'd0', 'd2'",
+    ]

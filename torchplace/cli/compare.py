@@ -21,6 +21,7 @@ from torchplace.cli.common import (
     Waiting,
     show,
 )
+from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.placement.report.tables import Row, row_text
 from torchplace.targets import load_target
 
@@ -36,12 +37,16 @@ def compare(
     optimizer: Optimizer = None,
     time_limit: Limit = None,
     seed: Seed = 0,
+    pins: Pins = None,
+    together: Together = None,
+    forbid: Forbid = None,
     as_json: AsJson = False,
 ) -> None:
     """Plan a model with several solvers, and for several topologies, side by side."""
     model, args, kwargs = load_target(target)
     options: dict[str, Any] = {"objective": objective, "cost": cost, "training": training, "optimizer": optimizer}
     options |= {"topology": topology, "time_limit": time_limit, "seed": seed}
+    options |= hints(pins, together, forbid)
     with Waiting(f"comparing solvers on {target}") as waiting:
 
         def on_row(row: Row) -> None:

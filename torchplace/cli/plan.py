@@ -21,7 +21,7 @@ from torchplace.cli.common import (
     Waiting,
     show,
 )
-from torchplace.errors import OptionError
+from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.targets import load_target
 
 
@@ -34,7 +34,9 @@ def plan(
     optimizer: Optimizer = None,
     time_limit: Limit = None,
     seed: Seed = 0,
-    pins: Annotated[list[str] | None, typer.Option(help="PATTERN=DEVICE; may be given many times")] = None,
+    pins: Pins = None,
+    together: Together = None,
+    forbid: Forbid = None,
     save: Annotated[Path | None, typer.Option(help="write the plan to this file")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,18 +54,8 @@ def plan(
             optimizer=optimizer,
             time_limit=time_limit,
             seed=seed,
-            pins=_pins(pins or []),
+            **hints(pins, together, forbid),
         )
     if save is not None:
         found.save(save)
     show(found.to_dict() if as_json else str(found))
-
-
-def _pins(given: list[str]) -> dict[str, str]:
-    pins = {}
-    for pin in given:
-        pattern, equals, device = pin.rpartition("=")
-        if not equals or not pattern:
-            raise OptionError(f"--pins {pin!r}: expected PATTERN=DEVICE, such as 'transformer.h.3.*=gpu:1'")
-        pins[pattern] = device
-    return pins

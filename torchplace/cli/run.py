@@ -21,6 +21,7 @@ from torchplace.cli.common import (
     Waiting,
     show,
 )
+from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.errors import OptionError
 from torchplace.runtime.rehearsal import measure
 from torchplace.runtime.steps import Step
@@ -38,6 +39,9 @@ def run(
     optimizer: Optimizer = None,
     time_limit: Limit = None,
     seed: Seed = 0,
+    pins: Pins = None,
+    together: Together = None,
+    forbid: Forbid = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="run this plan")] = None,
     rehearse: Annotated[bool, typer.Option(help="run another machine's plan on CPU devices")] = False,
     steps: Annotated[int, typer.Option(min=1, help="measured steps")] = 5,
@@ -49,7 +53,7 @@ def run(
         raise OptionError(f"--devices {devices} and --topology {topology!r} were both given; give one of them")
     options: dict[str, Any] = {"solver": solver, "cost": cost, "optimizer": optimizer, "rehearse": rehearse}
     options |= {"topology": f"local:{devices}" if devices else topology, "plan": plan_file}
-    options |= {"time_limit": time_limit, "seed": seed}
+    options |= {"time_limit": time_limit, "seed": seed, **hints(pins, together, forbid)}
     model, args, kwargs = load_target(target)
     with Waiting(f"running {target}"):
         result = measure(model, args, kwargs, lambda m: api.compile(m, **options), training=training, steps=steps)

@@ -21,6 +21,7 @@ from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
+from torchplace.compiler.place import device_around, unless_elsewhere
 
 _STEP = re.compile(r"\['([^']+)'\]|\.(\w+)|\[(\d+)\]")
 _STARRED = re.compile(r"^L\['args'\]\[(\d+)\]|^L\['kwargs'\]\['(\w+)'\]")
@@ -82,7 +83,7 @@ class Capturer:
         session = _Session(self, module, inputs)
         runner = session.compile()
         session.forget_inputs()
-        return session.hand_out_shapes if self.dry else runner
+        return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
 
 class _Session:
@@ -97,6 +98,7 @@ class _Session:
         self.by_name: dict[str, Any] = {}
         self.called: dict[int, InputName] = {}
         self.home = _home(inputs)
+        self.around = device_around()
 
     def compile(self) -> Callable[..., Any]:
         return dynamo.compile_with_aot(
@@ -170,7 +172,7 @@ class _Session:
         return [self.by_name.get(v.name) for v in graph.inputs]
 
     def _reader(self, module: fx.GraphModule) -> FxReader:
-        return FxReader(module, self.capturer.name, self.home)
+        return FxReader(module, self.capturer.name, self.home, self.around)
 
     def _names(self, module: fx.GraphModule) -> list[InputName]:
         """Name the placeholders: parameters and buffers by their path, inputs by the user's name."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
 from torch._functorch import config as functorch_config
 from torch._functorch.partitioners import default_partition
@@ -19,6 +21,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
+_PLACED = re.compile(r"(\.forward)?\.torchplace_module\b")
+"""What a source has between a placed module's own path and that of its parts."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 Runner = Callable[[list[Any]], Sequence[Any]]
 """Runs a part of a captured graph: takes its inputs in a list that it may empty, returns its outputs."""
@@ -28,7 +34,21 @@ def source_of(placeholder: fx.Node) -> str:
     """Where a graph input came from, as Python: `L['self']._modules['lm_head']._parameters['weight']`."""
     source = getattr(placeholder, "_dynamo_source", None)
     name = getattr(source, "name", "")
-    return str(name() if callable(name) else name) or str(placeholder.target)
+    return plain_source(str(name() if callable(name) else name)) or str(placeholder.target)
+
+
+def plain_source(source: str) -> str:
+    """A source as it would be if no module of it had been given to `place`."""
+    return _PLACED.sub("", source)
+
+
+def only_inlined(function: _F) -> _F:
+    """Keep Dynamo from compiling calls of a function by themselves; in code that it traces, it follows them still.
+
+    A function that does something else where it is traced, by `is_dynamo_compiling`, must not be traced alone.
+    """
+    skip_code(inspect.unwrap(function).__code__)
+    return function
 
 
 def input_index(placeholder: fx.Node) -> int | None:

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from torchplace.compiler import dynamo
 from torchplace.compiler.flops import count_flops
 from torchplace.compiler.graph import HERE, Callee, Graph, InputKind, Op, Output, Subgraph, Value
+from torchplace.compiler.place import marked_device, marks_within
 from torchplace.compiler.targets import aliased_argument, is_random, output_mask, target_name, written_arguments
 from torchplace.compiler.types import ScalarType, Symbol, TensorType, Type, contiguous_strides
-from torchplace.errors import GraphError
+from torchplace.errors import CaptureError, GraphError
 
 _OURS = str(Path(__file__).parents[1])
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
@@ -36,9 +38,12 @@ class InputName:
 class FxReader:
     """Turns one FX graph into a `Graph`; ops keep the FX names, so parts of a joint graph share them."""
 
-    def __init__(self, module: fx.GraphModule, name: str, home: torch.device) -> None:
-        """Read `module`, calling the result `name`; `home` is where eager would run it."""
-        self.module = module
+    def __init__(self, module: fx.GraphModule, name: str, home: torch.device, around: str = "") -> None:
+        """Read `module`, calling the result `name`.
+
+        `home` is where eager would run it; `around` the device of a `place` block that all of it is in.
+        """
+        self.module, self.around = module, around
         self.graph = Graph(name, home=str(home))
         self.home = home
         self.values: dict[fx.Node, Any] = {}
@@ -84,9 +89,25 @@ class FxReader:
         op.random = _draws(op, node)
         op.mutates = tuple(v.name for v in map(op.args.__getitem__, _written(op)) if isinstance(v, Value))
         op.module, op.source = module_path(node), source_line(node)
+        op.hint = self._hint(op, node)
         op.flops = _flops(node)
         self._results(op, node)
         self.graph.ops.append(op)
+
+    def _hint(self, op: Op, node: fx.Node) -> str:
+        """The device of the innermost `place` block; AOTAutograd's writes of state, at the end, are in none.
+
+        Raises:
+            CaptureError: an op that takes graphs of its own (a branch, a loop) has blocks for several devices in them.
+        """
+        within = (self.graph.subgraphs[a.name] for a in op.args if isinstance(a, Subgraph))
+        marks = {marked_device(node), *(m for graph in within for m in marks_within(graph))} - {""}
+        if len(marks) > 1:
+            raise CaptureError(
+                f"op {op.name!r} ({op.source}) runs on one device, and has tp.place blocks for {sorted(marks)} in its "
+                "graphs; keep one of them, or put the others outside of it"
+            )
+        return next(iter(marks), "" if op.mutates and not node.users else self.around)
 
     def _element(self, source: Any, index: Any) -> Value | None:
         """One result of an op that makes several."""
@@ -220,7 +241,7 @@ def _base(op: Op, index: int | None) -> str | None:
 def module_path(node: fx.Node) -> str:
     """Path of the module that a node came from; backward nodes name the forward module."""
     stack = node.meta.get("nn_module_stack") or node.meta.get("fwd_nn_module_stack") or {}
-    path = next((str(entry[0]) for entry in reversed(list(stack.values()))), "")
+    path = dynamo.plain_source(next((str(entry[0]) for entry in reversed(list(stack.values()))), ""))
     return re.sub(r"^L\['\w+'\]\.?|^L__self___?|^self\.?", "", path)
 
 

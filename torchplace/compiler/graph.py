@@ -94,6 +94,7 @@ class Op:
         phase: forward, backward (gradient of an activation) or weight-grad.
         module: path of the module that it came from; "" at the root.
         source: `file.py:line` of the user's (or library's) code.
+        hint: device that the code asks for it to be on (`place`); "" for none.
         flops: floating-point operations, at the hints.
         mutates: names of the graph inputs that it writes (mutated state stays with its buffer).
         random: it draws random numbers: from (step seed, its key, micro-batch).
@@ -107,6 +108,7 @@ class Op:
     phase: Phase = "forward"
     module: str = ""
     source: str = ""
+    hint: str = ""
     flops: int = 0
     mutates: tuple[str, ...] = ()
     random: bool = False

@@ -37,6 +37,7 @@ _NOTES: dict[str, Any] = {
     "phase": "forward",
     "module": "",
     "source": "",
+    "hint": "",
     "flops": 0,
     "mutates": (),
     "random": False,

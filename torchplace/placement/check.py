@@ -16,11 +16,12 @@ from torchplace.placement.problem import Problem
 def check(problem: Problem, placement: Mapping[str, str]) -> list[str]:
     """Every rule that a placement breaks, one message each; an empty list when it is a valid answer.
 
-    Rules: every op is on a device that exists; pins hold; what must stay together does; what stays on a device
-    (state, gradients, saved activations) fits its memory. Cost: linear in the edges.
+    Rules: every op is on a device that exists; pins and the other hints hold; what must stay together does; what stays
+    on a device (state, gradients, saved activations) fits its memory. Cost: linear in edges and in what hints match.
     """
     faults = [*_places(problem, placement)]
     faults += _pins(problem, placement)
+    faults += _hints(problem, placement)
     if faults:
         return faults  # the rest needs a device for every op
     return [*_together(problem.graph, placement), *_memory(problem, placement)]
@@ -38,9 +39,19 @@ def _places(problem: Problem, placement: Mapping[str, str]) -> Iterator[str]:
 
 
 def _pins(problem: Problem, placement: Mapping[str, str]) -> Iterator[str]:
-    for op, device in problem.pins.items():
+    asked = {op: hint.devices[0] for hint in problem.hints if hint.kind == "pin" for op in hint.ops}
+    for op, device in {**problem.pins, **asked}.items():
         if placement.get(op, device) != device:
             yield f"op {op!r} is pinned to {device!r}, but placed on {placement[op]!r}"
+
+
+def _hints(problem: Problem, placement: Mapping[str, str]) -> Iterator[str]:
+    for hint in problem.hints:
+        where = {op: placement[op] for op in hint.ops if op in placement}
+        if hint.kind == "together" and len(set(where.values())) > 1:
+            yield f"{hint.text} is broken: its ops are on {sorted(set(where.values()))}"
+        if hint.kind == "forbid":
+            yield from (f"op {op!r} is on {d!r}, against {hint.text}" for op, d in where.items() if d in hint.devices)
 
 
 def _together(graph: Graph, placement: Mapping[str, str]) -> Iterator[str]:

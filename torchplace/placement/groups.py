@@ -1,25 +1,46 @@
-"""What must stay together: ops that write state are on the device of its owner."""
+"""What must stay together: ops that write state are on the device of its owner; and what hints keep together."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from torchplace.compiler.graph import Graph
 
+Groups = tuple[tuple[str, ...], ...]
+"""Every op in exactly one group: in the order of their first ops, and within each in program order."""
 
-def colocation_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
+
+def colocation_groups(graph: Graph, together: Iterable[Sequence[str]] = ()) -> Groups:
     """The ops, in groups that must each be on one device; most groups are a single op.
 
     Ops that write the same memory are a group, together with the op that decides where this memory is: the first
     that uses it (see `owners`), or the one that makes it where it is no input's.
 
+    Args:
+        graph: the ops.
+        together: sets of ops that are kept together, too.
+
     Returns:
-        Groups in the order of their first ops; the ops of a group in program order. Cost: near-linear.
+        The groups. Cost: near-linear.
     """
     leader = {op.name: op.name for op in graph.ops}
     if any(op.mutates for op in graph.ops):
         _join_writers(graph, leader)
+    return _joined(leader, together)
+
+
+def together_groups(graph: Graph, together: Iterable[Sequence[str]]) -> Groups:
+    """The ops, in groups that hints alone keep together, whatever state they write. Cost: near-linear."""
+    return _joined({op.name: op.name for op in graph.ops}, together)
+
+
+def _joined(leader: dict[str, str], together: Iterable[Sequence[str]]) -> Groups:
+    for ops in together:
+        for op in ops[1:]:
+            leader[_find(leader, op)] = _find(leader, ops[0])
     groups: dict[str, list[str]] = {}
-    for op in graph.ops:
-        groups.setdefault(_find(leader, op.name), []).append(op.name)
+    for op in leader:
+        groups.setdefault(_find(leader, op), []).append(op)
     return tuple(tuple(group) for group in groups.values())
 
 

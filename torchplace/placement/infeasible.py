@@ -26,18 +26,19 @@ def shortages(load: Mapping[str, int], capacity: Mapping[str, int]) -> str:
     )
 
 
-def nothing_fits(load: Mapping[str, int], capacity: Mapping[str, int], who: str) -> InfeasibleError:
+def nothing_fits(load: Mapping[str, int], capacity: Mapping[str, int], who: str, under: str = "") -> InfeasibleError:
     """The error of a solver that found no placement that fits.
 
     Args:
         load: bytes that its best attempt puts on each device.
         capacity: bytes that each device has.
         who: the solver's name.
+        under: what it had to keep to, as a clause.
     """
     needed, room = sum(load.values()), sum(capacity.values())
     devices = f"the {len(capacity)} devices have" if len(capacity) > 1 else "the device has"
     subject = "no placement fits" if needed > room else f"solver {who!r} found no placement that fits"
     return InfeasibleError(
         f"{subject}: state and saved activations need {human_bytes(needed)} in all, {devices} "
-        f"{human_bytes(room)}; {shortages(load, capacity)}"
+        f"{human_bytes(room)}; {shortages(load, capacity)}{under}"
     )

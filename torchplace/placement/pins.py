@@ -1,107 +1,90 @@
-"""Pins: what a user fixed before any solver starts, from names and patterns to a device for each op."""
+"""Pins: which ops are fixed before any solver starts, and where; whole groups at a time."""
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from torchplace.compiler.graph import Graph
-from torchplace.errors import InfeasibleError, OptionError
-from torchplace.placement.topology.checks import did_you_mean, listed
-
-_WILD = re.compile(r"[*?\[]")
+from torchplace.errors import InfeasibleError
+from torchplace.placement.hints import Hint
 
 
 def resolve_pins(
-    graph: Graph, groups: Iterable[Sequence[str]], pins: Mapping[str, str], devices: Sequence[str]
+    graph: Graph,
+    groups: Iterable[Sequence[str]],
+    hints: Sequence[Hint],
+    forbidden: Mapping[str, frozenset[str]],
+    devices: Sequence[str],
 ) -> dict[str, str]:
-    """Op name -> device, for every op that the pins fix: those that they match, and all of their groups.
+    """Op name -> device, for every op that hints fix: those that a pin matches, and all of their groups.
 
-    A key is, in this order: the name of an op; a pattern as `fnmatch` takes it, of op names and module paths
-    (`transformer.h.3.*` means all of that block, the ops of its own `forward` too); the path of a module, which
-    means all that is in it.
+    A group that is left one device by what it is forbidden is fixed too.
 
     Raises:
-        OptionError: a key matches nothing, or a device does not exist.
-        InfeasibleError: two pins want one op, or one group, on different devices; names both.
+        InfeasibleError: two hints want one op, or one group, in different places; names both.
 
-    Cost: linear in the ops for each pattern, constant for each plain name.
+    Cost: linear in the ops that the hints match.
     """
-    if not pins:
+    pins = [hint for hint in hints if hint.kind == "pin"]
+    if not pins and not forbidden:
         return {}
-    wanted: dict[str, str] = {}  # op -> the key that matched it
-    index = _Index(graph)
-    for key, device in pins.items():
-        if device not in devices:
-            raise OptionError(
-                f"pins[{key!r}] is {device!r}, which is no device{did_you_mean(str(device), devices)}"
-                f" (devices: {listed(devices)})"
-            )
-        for op in index.matches(key):
-            other = wanted.setdefault(op, key)
-            if pins[other] != device:
-                raise _clash(pins, other, key, f"op {op!r}")
-    return _over_groups(groups, pins, wanted)
-
-
-def _over_groups(groups: Iterable[Sequence[str]], pins: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    wanted: dict[str, Hint] = {}  # op -> the pin that matched it
+    for pin in pins:
+        for op in pin.ops:
+            other = wanted.setdefault(op, pin)
+            if other.devices != pin.devices:
+                raise clash(other, pin, named(graph, op))
     fixed: dict[str, str] = {}
     for group in groups:
-        pinned = [op for op in group if op in wanted]
-        for op in pinned[1:]:
-            if pins[wanted[op]] != pins[wanted[pinned[0]]]:
-                what = f"ops {pinned[0]!r} and {op!r}, which write the same state and must stay together"
-                raise _clash(pins, wanted[pinned[0]], wanted[op], what)
-        fixed.update((op, pins[wanted[pinned[0]]]) for op in group if pinned)
+        if (device := _device(graph, group, wanted, hints, forbidden, devices)) is not None:
+            fixed.update(dict.fromkeys(group, device))
     return fixed
 
 
-def _clash(pins: Mapping[str, str], one: str, other: str, what: str) -> InfeasibleError:
-    return InfeasibleError(
-        f"the pins {one!r}: {pins[one]!r} and {other!r}: {pins[other]!r} clash over {what}; drop one of them"
-    )
+def _device(
+    graph: Graph,
+    group: Sequence[str],
+    wanted: Mapping[str, Hint],
+    hints: Sequence[Hint],
+    forbidden: Mapping[str, frozenset[str]],
+    devices: Sequence[str],
+) -> str | None:
+    ruled_out = forbidden.get(group[0], frozenset())
+    pinned = [op for op in group if op in wanted]
+    if not pinned:
+        one_is_left = ruled_out and len(ruled_out) == len(devices) - 1
+        return next(device for device in devices if device not in ruled_out) if one_is_left else None
+    first = wanted[pinned[0]]
+    for op in pinned[1:]:
+        if wanted[op].devices != first.devices:
+            both = f"{named(graph, pinned[0])} and {named(graph, op)}, which {why_together(group, hints)}"
+            raise clash(first, wanted[op], both)
+    device = first.devices[0]
+    if device in ruled_out:
+        against = next(hint for hint in forbids_of(group, hints) if device in hint.devices)
+        ops = dict.fromkeys((pinned[0], next(op for op in group if op in against.ops)))
+        together = f", which {why_together(group, hints)}" if len(ops) > 1 else ""
+        raise clash(first, against, " and ".join(named(graph, op) for op in ops) + together)
+    return device
 
 
-class _Index:
-    """The ops by their names, and by the paths of all modules that they are in."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.names = {op.name for op in graph.ops}
-        self.modules: dict[str, list[str]] = {}  # path -> ops of just this module
-        for op in graph.ops:
-            self.modules.setdefault(op.module, []).append(op.name)
-        self.inside: dict[str, list[str]] = {}  # path -> ops of this module and all below it
-        for path, ops in self.modules.items():
-            for ancestor in _ancestors(path):
-                self.inside.setdefault(ancestor, []).extend(ops)
-
-    def matches(self, key: str) -> list[str]:
-        """Names of the ops that a key means.
-
-        Raises:
-            OptionError: none.
-        """
-        if key in self.names:
-            return [key]
-        found = self._like(key) if _WILD.search(key) else self.inside.get(key, [])
-        if not found:
-            raise OptionError(
-                f"the pin {key!r} matches no op and no module{did_you_mean(key, (*self.inside, *self.names))}"
-                " (print the graph to see the names of its ops and the paths of its modules)"
-            )
-        return found
-
-    def _like(self, pattern: str) -> list[str]:
-        match = re.compile(fnmatch.translate(pattern)).match
-        found = dict.fromkeys(name for name in self.names if match(name))
-        for path, ops in self.modules.items():
-            if match(path) or match(path + "."):
-                found.update(dict.fromkeys(ops))
-        return list(found)
+def forbids_of(group: Sequence[str], hints: Iterable[Hint]) -> list[Hint]:
+    """The `forbid` hints that are about an op of a group."""
+    return [hint for hint in hints if hint.kind == "forbid" and not set(group).isdisjoint(hint.ops)]
 
 
-def _ancestors(path: str) -> list[str]:
-    """`a.b.c` -> `a`, `a.b`, `a.b.c`."""
-    steps = path.split(".")
-    return [".".join(steps[: i + 1]) for i in range(len(steps))]
+def why_together(group: Sequence[str], hints: Iterable[Hint]) -> str:
+    """Why the ops of a group stay together, as a clause; names the hints that say so."""
+    asked = [hint.text for hint in hints if hint.kind == "together" and not set(group).isdisjoint(hint.ops)]
+    return f"stay together by {' and '.join(asked)}" if asked else "write the same state and must stay together"
+
+
+def named(graph: Graph, name: str) -> str:
+    """An op for an error: its name, and its place in the user's code where that is known."""
+    source = graph.op(name).source
+    return f"op {name!r}" + (f" ({source})" if source else "")
+
+
+def clash(one: Hint, other: Hint, what: str) -> InfeasibleError:
+    """The error for two hints that cannot both hold."""
+    return InfeasibleError(f"{one.text} and {other.text} clash over {what}; drop one of them")

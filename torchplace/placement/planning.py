@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.cost.workspace import WorkspaceCost, estimated
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.follow import follow
+from torchplace.placement.hints import Wishes, read_hints
 from torchplace.placement.objective import period
 from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
 from torchplace.placement.plan import Plan, Predicted
@@ -31,7 +32,9 @@ class Request:
         topology: devices and links.
         solver: name of a solver.
         objective: what is minimised, one of `objective.OBJECTIVES`.
-        pins: op name or pattern of module names -> device.
+        pins: op name, pattern or module path -> device.
+        together: for each group, the patterns of what stays on one device.
+        forbid: pattern -> devices that its ops must not be on.
         time_limit: seconds for the search.
         seed: of the solver.
         source: what the option `cost` says: where compute costs come from.
@@ -44,6 +47,8 @@ class Request:
     solver: str = "auto"
     objective: str = "latency"
     pins: Mapping[str, str] = field(default_factory=dict)
+    together: Sequence[Sequence[str]] = ()
+    forbid: Mapping[str, Sequence[str]] = field(default_factory=dict)
     time_limit: float = 10.0
     seed: int = 0
     source: str = "roofline"
@@ -66,7 +71,7 @@ def make_plan(captured: Captured, request: Request) -> Plan:
 
     Raises:
         InfeasibleError: nothing fits the devices; says which lacks how many bytes.
-        OptionError: there is no such solver, or a pin names nothing.
+        OptionError: there is no such solver, or a hint names nothing.
     """
     evaluator = request.evaluator(captured, {})
     begun = perf_counter()
@@ -77,6 +82,8 @@ def make_plan(captured: Captured, request: Request) -> Plan:
         training=captured.training,
         objective=request.objective,
         pins=request.pins,
+        together=request.together,
+        forbid=request.forbid,
         evaluate=lambda placement: evaluation(evaluator, placement, request.objective),
         optimizer=evaluator.optimizer,
         workspace=request.workspace,
@@ -91,12 +98,18 @@ def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) 
 
     Args:
         captured: the graph.
-        request: topology and cost.
+        request: topology, cost and hints. Patterns that match nothing are for graphs that were planned before.
         fixed: input name -> device that it lives on.
+
+    Raises:
+        InfeasibleError: a hint clashes with where state lives already, or the graph does not fit.
     """
     evaluator = request.evaluator(captured, fixed)
     begun = perf_counter()
-    placement = follow(captured.graph, fixed, request.topology.device_names[0])
+    devices = request.topology.device_names
+    wishes = Wishes(request.pins, request.together, request.forbid)
+    hints = read_hints(captured.graph, devices, wishes, partial=True)
+    placement = follow(captured.graph, fixed, devices, hints)
     return finish(evaluator, placement, request, "follow", perf_counter() - begun)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
@@ -15,7 +15,9 @@ from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.cost.workspace import WorkspaceCost
 from torchplace.placement.estimate import estimate
 from torchplace.placement.evaluation import Evaluation
+from torchplace.placement.forbids import forbidden_devices
 from torchplace.placement.groups import colocation_groups
+from torchplace.placement.hints import Hint, Wishes, read_hints
 from torchplace.placement.memory import parameter_gradients, saved_bytes, state_bytes, transient_bytes
 from torchplace.placement.owners import owner_ops, owners
 from torchplace.placement.pins import resolve_pins
@@ -50,12 +52,14 @@ class Problem:
         training: the graph has a backward pass whose gradients are kept.
         groups: every op in exactly one group; a group is on one device. In the order of their first ops.
         pins: op name -> device, for ops that are fixed; whole groups at a time.
+        forbidden: op name -> devices that it must not be on, where there are any; the same for all of a group.
         op_bytes: op name -> resident bytes that it brings: state that it owns, activations of it that are saved.
         state_bytes: input name -> bytes on its owner, for parameters (with their gradients and optimizer state),
             buffers and constants.
         fixed_bytes: device name -> resident bytes that no placement changes (state that no op uses).
         transient_bytes: bytes that come and go if one device ran all, at most: a reserve to pack with.
         objective: what is to be small, one of `objective.OBJECTIVES`.
+        hints: what was asked for, and of which ops: what `groups`, `pins` and `forbidden` come from.
         evaluator: says what a placement costs; None means the estimate of `estimate.py`.
     """
 
@@ -65,11 +69,13 @@ class Problem:
     training: bool
     groups: tuple[tuple[str, ...], ...]
     pins: Mapping[str, str]
+    forbidden: Mapping[str, frozenset[str]]
     op_bytes: Mapping[str, int]
     state_bytes: Mapping[str, int]
     fixed_bytes: Mapping[str, int]
     transient_bytes: int
     objective: str = "latency"
+    hints: tuple[Hint, ...] = ()
     evaluator: Evaluate | None = None
     _columns: dict[Device, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -83,6 +89,8 @@ class Problem:
         training: bool,
         objective: str = "latency",
         pins: Mapping[str, str] | None = None,
+        together: Sequence[Sequence[str]] = (),
+        forbid: Mapping[str, Sequence[str]] | None = None,
         evaluate: Evaluate | None = None,
         optimizer: Mapping[str, int] | None = None,
         workspace: WorkspaceCost | None = None,
@@ -90,44 +98,44 @@ class Problem:
         """State the problem of placing a graph on a topology.
 
         Args:
-            graph: what to place; forward alone, or forward and backward.
+            graph: what to place; forward alone, or forward and backward. Devices that its ops ask for are pins.
             topology: where to.
             cost: seconds of an op on a device.
             training: whether gradients are kept, and activations saved.
             objective: what is to be small.
-            pins: op name, pattern or module path -> device (`resolve_pins`).
+            pins: op name, pattern or module path (`Patterns`) -> device.
+            together: for each group, the patterns of what stays on one device.
+            forbid: pattern -> devices that its ops must not be on.
             evaluate: says what a placement costs; by default an estimate that knows no contention.
             optimizer: input name -> bytes of optimizer state beside a parameter.
             workspace: bytes that an op takes on a device while it runs; by default none.
 
         Raises:
-            OptionError: a pin matches nothing, or names a device that does not exist.
-            InfeasibleError: two pins clash.
+            OptionError: a hint matches nothing, or names a device that does not exist.
+            InfeasibleError: two hints clash, or ops are forbidden all devices; names the hints.
 
         Cost: near-linear in ops + edges.
         """
-        groups = colocation_groups(graph)
+        devices = topology.device_names
+        hints = read_hints(graph, devices, Wishes(pins or {}, together, forbid))
+        groups = colocation_groups(graph, (hint.ops for hint in hints if hint.kind == "together"))
+        forbidden = forbidden_devices(graph, groups, hints, devices)
         state = state_bytes(graph, training=training, optimizer=optimizer)
-        op_bytes = dict.fromkeys((op.name for op in graph.ops), 0)
-        op_bytes.update(saved_bytes(graph, training=training))
-        fixed_bytes = dict.fromkeys(topology.device_names, 0)
-        for name, op in owner_ops(graph).items():
-            if op is None:
-                fixed_bytes[topology.device_names[0]] += state[name]
-            else:
-                op_bytes[op] += state[name]
+        op_bytes, unowned = _op_bytes(graph, state, training)
         return cls(
             graph=graph,
             topology=topology,
             cost=cost,
             training=training,
             groups=groups,
-            pins=resolve_pins(graph, groups, pins or {}, topology.device_names),
+            pins=resolve_pins(graph, groups, hints, forbidden, devices),
+            forbidden=forbidden,
             op_bytes=op_bytes,
             state_bytes=state,
-            fixed_bytes=fixed_bytes,
+            fixed_bytes={device: unowned if device == devices[0] else 0 for device in devices},
             transient_bytes=transient_bytes(graph, training=training, workspace=_hungriest(topology, workspace)),
             objective=objective,
+            hints=hints,
             evaluator=evaluate,
         )
 
@@ -167,6 +175,10 @@ class Problem:
     def links(self) -> AlphaBeta:
         """Seconds of a transfer between two devices."""
         return AlphaBeta(self.topology)
+
+    def allows(self, op: str, device: str) -> bool:
+        """Whether no hint forbids an op (and so its group) a device; pins are apart from this. Cost: constant."""
+        return device not in self.forbidden.get(op, ())
 
     def duration(self, op: str, device: str) -> float:
         """Seconds that an op takes on a device. Cost: the first call for each kind of device is linear in the ops."""
@@ -241,6 +253,18 @@ class Problem:
     def evaluate(self, placement: Mapping[str, str]) -> Evaluation:
         """What a placement costs: by the evaluator that was given, or else by estimate."""
         return estimate(self, placement) if self.evaluator is None else self.evaluator(placement)
+
+
+def _op_bytes(graph: Graph, state: Mapping[str, int], training: bool) -> tuple[dict[str, int], int]:
+    """Resident bytes that each op brings, and those of state that no op uses."""
+    brought = {op.name: 0 for op in graph.ops} | saved_bytes(graph, training=training)
+    unowned = 0
+    for name, op in owner_ops(graph).items():
+        if op is None:
+            unowned += state[name]
+        else:
+            brought[op] += state[name]
+    return brought, unowned
 
 
 def _hungriest(topology: Topology, workspace: WorkspaceCost | None) -> Callable[[Op], int]:

@@ -32,6 +32,12 @@ def test_room_finds_what_a_search_would(rooms: list[int], takes: list[tuple[int,
             assert left[room.tightest(nbytes)] == min(left[d] for d in enough)
         else:
             assert left[room.tightest(nbytes)] == max(left.values())
+        some = names[which % len(names) + 1 :]  # all but these are forbidden
+        if some:
+            most = [d for d in some if left[d] >= nbytes] or [max(some, key=left.__getitem__)]
+            forbidden = set(names) - set(some)
+            assert left[room.tightest(nbytes, forbidden)] == min(left[d] for d in most)
+            assert [left[d] for d in room.with_room(nbytes, forbidden)] == [left[d] for d in most]
         device = names[which % len(names)]
         room.take(device, nbytes)
         left[device] -= nbytes
@@ -125,7 +131,7 @@ def test_devices_that_are_too_small_together() -> None:
     made = problem(chain(3), machine([W, W]))
     with pytest.raises(
         InfeasibleError,
-        match=r"no placement fits: .* need 48 bytes in all, the 2 devices have 32 bytes; d\d lacks 16 bytes",
+        match=r"no placement fits: .* need 48 bytes in all, the 2 devices have 32 bytes; d\d lacks 16 bytes .*\)$",
     ):
         within_memory(made, "x", lambda _: None)
 
@@ -144,6 +150,55 @@ def test_ops_that_are_too_much_for_any_device() -> None:
     made = problem(b.graph, machine([W, 2 * W - 1]))
     with pytest.raises(InfeasibleError, match=r"op 'both' and 1 with it must be on one device, and d1 lacks 1 byte"):
         reject_impossible(made)
+
+
+def test_pins_that_are_too_much_are_named_with_their_bytes() -> None:
+    made = problem(chain(4), machine([W, 9 * W]), pins={"v0": "d0", "v[23]": "d0", "v1": "d1"})
+    with pytest.raises(
+        InfeasibleError,
+        match=r"these pins: d0 lacks 32 bytes .* the pins put there alone: pin 'v\[23\]': 'd0' puts 32 bytes on d0, "
+        r"pin 'v0': 'd0' puts 16 bytes on d0$",
+    ):
+        within_memory(made, "x", lambda _: None)
+
+
+def test_what_is_kept_together_and_fits_nowhere_is_named() -> None:
+    made = problem(chain(4), machine([3 * W, 2 * W]), together=[["v0", "v1"], ["v1", "v2", "v3"]])
+    with pytest.raises(
+        InfeasibleError,
+        match=r"op 'v0' and 3 with it must be on one device by together \['v0', 'v1'\] and together "
+        r"\['v1', 'v2', 'v3'\], and d0 lacks 16 bytes .*, the roomiest$",
+    ):
+        within_memory(made, "x", lambda _: None)
+
+
+def test_what_is_too_large_for_the_devices_that_are_left_is_named() -> None:
+    b = Builder()
+    b.returns(b.add_op(b.parameter("large", 9), name="large"), b.add_op(b.parameter("larger", 10), name="larger"))
+    made = problem(b.graph, machine([8 * FLOAT, 7 * FLOAT, 2**20]), forbid={"large": ["d2"]})
+    with pytest.raises(
+        InfeasibleError,
+        match=r"op 'large' must be on one device by forbid 'large': 'd2', and d0 lacks 4 bytes .*, the roomiest that is al",
+    ):
+        within_memory(made, "x", lambda _: None)
+
+
+def test_hints_in_force_are_named_where_nothing_was_found() -> None:
+    made = problem(chain(4), machine([3 * W, 3 * W, 3 * W, 2**20]), together=[["v0", "v1"]], forbid={"*": ["d2", "d3"]})
+    assert check(made, within_memory(made, "x", lambda _: None)) == []
+    made = problem(
+        chain(4), machine([3 * W, W, 2**20, W - 1]), together=[["v0", "v1"], ["v2", "v3"]], forbid={"*": ["d2"]}
+    )
+    named = (
+        r"solver 'x' found .*; d\d lacks .*; hints in force: together \['v0', 'v1'\], together .*, forbid '\*': 'd2'$"
+    )
+    with pytest.raises(InfeasibleError, match=named):
+        within_memory(made, "x", lambda _: None)
+
+
+def test_an_attempt_that_knows_no_hints_keeps_to_them() -> None:
+    made = problem(chain(3), machine([2**20] * 3), forbid={"v1": ["d0"]})
+    assert within_memory(made, "x", lambda _: first(made)) == {"v0": "d0", "v1": "d1", "v2": "d0"}
 
 
 def test_no_op_on_a_device_that_is_too_small_for_unused_state() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from tests.compiler.graphs import chain
-from tests.placement.graphs import machine, problem, problems
+from tests.placement.graphs import machine, on_another, problem, problems
 from torchplace.errors import InfeasibleError, OptionError, SolverError
 from torchplace.placement.check import check
 from torchplace.placement.problem import Problem
@@ -132,6 +132,5 @@ def test_every_answer_is_valid_and_the_same_twice(name: str, made: Problem) -> N
 @pytest.mark.parametrize("name", OURS)
 @given(made=problems())
 def test_ample_memory_is_always_enough(name: str, made: Problem) -> None:
-    topology = machine([10**9] * len(made.devices))
-    ample = Problem.build(made.graph, topology, made.cost, training=made.training, pins=made.pins)
+    ample = on_another(made, machine([10**9] * len(made.devices)))
     assert check(ample, get_solver(name).solver.solve(ample)) == []

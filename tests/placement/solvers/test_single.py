@@ -38,3 +38,13 @@ def test_no_device_is_large_enough() -> None:
     made = problem(chain(3), machine([2 * W, 2 * W]))
     with pytest.raises(InfeasibleError, match=r"solver 'single' found .* d0 lacks 16 bytes"):
         Single().solve(made)
+
+
+def test_what_must_not_be_there_goes_elsewhere() -> None:
+    made = problem(chain(4), machine([10**6] * 3, [1.0, 2.0, 3.0]), forbid={"v[12]": ["d0"]})
+    assert Single().solve(made) == {"v0": "d0", "v1": "d1", "v2": "d1", "v3": "d0"}
+    made = problem(chain(4), machine([2 * W, W, W, 1]), forbid={"v[12]": ["d0"]})
+    assert sorted(Single().solve(made).values()) == ["d0", "d0", "d1", "d2"]
+    made = problem(chain(4), machine([9 * W, W, W, 1]), forbid={"v[123]": ["d0"]})
+    with pytest.raises(InfeasibleError, match=r"d\d lacks .*; hints in force: forbid 'v\[123\]': 'd0'"):
+        Single().solve(made)

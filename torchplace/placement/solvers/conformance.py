@@ -8,7 +8,8 @@ def test_conformance() -> None:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 from torchplace.compiler.graph import Graph, Op, Output, Value
 from torchplace.compiler.passes.phases import assign_phases
@@ -31,7 +32,7 @@ WEIGHT = 2**20
 def check_solver(solver: Solver) -> None:
     """Run the whole suite on a solver: small problems, of which it must solve every one that it can.
 
-    Checked are: it has a name; answers are valid (every op on a device, pins, groups, memory), for one op, one
+    Checked are: it has a name; answers are valid (every op on a device, hints, groups, memory), for one op, one
     device, no op at all, devices of different speeds, training; two runs with one seed give one answer; the
     problem is left as it was; and what fits nowhere is an `InfeasibleError` that names a device.
 
@@ -49,7 +50,7 @@ def check_solver(solver: Solver) -> None:
 
 
 def solvable_problems() -> Iterator[tuple[str, Problem]]:
-    """(what it is, problem): each has a placement that fits, even with all on its roomiest device."""
+    """(what it is, problem): each has a placement that fits, and the devices that hints leave have ample memory."""
     yield "no op", _problem(Graph("empty"), [2**30])
     yield "one op", _problem(layers(1), [2**30, 2**30])
     yield "one device", _problem(layers(LAYERS), [2**30])
@@ -61,6 +62,13 @@ def solvable_problems() -> Iterator[tuple[str, Problem]]:
     yield "pins", _problem(layers(LAYERS), [2**30, 2**30], pins=pins)
     yield "all pinned", _problem(layers(LAYERS), [2**30, 2**30], pins={"*": "device:1"})
     yield "state that is written", _problem(_counter(), [2**30, 2**30])
+    together = [["layer0", f"layer{LAYERS - 1}", "weight_gradient2"]]
+    yield "together", _problem(layers(LAYERS, training=True), [2**30] * 3, training=True, together=together)
+    forbid = {"layer[024]": ["device:0"], "layer1": ["device:1", "device:2"], "*": ["device:3"]}
+    yield "forbidden devices", _problem(layers(LAYERS), [2**30] * 4, forbid=forbid)
+    pins, together, forbid = {"layer1": "device:0"}, [["layer0", "layer4"]], {"layer4": ["device:0"]}
+    made = _problem(layers(LAYERS), [2**30] * 3, pins=pins, together=together, forbid=forbid)
+    yield "hints of all kinds", made
 
 
 def impossible_problems() -> Iterator[tuple[str, Problem]]:
@@ -71,6 +79,10 @@ def impossible_problems() -> Iterator[tuple[str, Problem]]:
     yield "an op too large for any device", _problem(layers(1), [parameter - 1, parameter - 1])
     pins = {"*": "device:0"}
     yield "pins that overfill a device", _problem(layers(LAYERS), [parameter, 2**30], pins=pins)
+    together = [["layer0", "layer1"]]
+    yield "together too large for any device", _problem(layers(2), [parameter] * 3, together=together)
+    forbid = {"*": ["device:2"]}
+    yield "too large for what is allowed", _problem(layers(3), [parameter, parameter, 2**30], forbid=forbid)
 
 
 def _solves(solver: Solver, problem: Problem) -> Iterator[str]:
@@ -78,7 +90,7 @@ def _solves(solver: Solver, problem: Problem) -> Iterator[str]:
     try:
         answers = [solver.solve(problem, seed=seed, time_limit=1.0) for seed in (3, 3)]
     except InfeasibleError as error:
-        yield f"it says that nothing fits, but all would on one device: {error}"
+        yield f"it says that nothing fits, but memory is ample: {error}"
         return
     except Exception as error:  # whatever the plug-in may raise is a fault to report
         yield f"it raises {error!r}"
@@ -101,10 +113,8 @@ def _refuses(solver: Solver, problem: Problem) -> Iterator[str]:
         yield f"it raises {error!r}, though nothing fits; expected an InfeasibleError"
 
 
-def _problem(
-    graph: Graph, memory: list[int], *, training: bool = False, pins: Mapping[str, str] | None = None
-) -> Problem:
-    return Problem.build(graph, star(memory), Roofline(), training=training, pins=pins)
+def _problem(graph: Graph, memory: list[int], *, training: bool = False, **hints: Any) -> Problem:
+    return Problem.build(graph, star(memory), Roofline(), training=training, **hints)
 
 
 def star(memory: list[int]) -> Topology:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
 from torchplace.errors import InfeasibleError
 from torchplace.placement.infeasible import nothing_fits, shortages
 from torchplace.placement.problem import Problem
+from torchplace.placement.solvers.blame import about, in_force, pinned_bytes
+from torchplace.placement.solvers.keep_off import keep_off
 
 Limits = Mapping[str, int]
 """Device name -> bytes that may stay on it."""
@@ -24,6 +27,9 @@ def within_memory(problem: Problem, who: str, attempt: Callable[[Limits], Mappin
     is kept free step by step, and whether that is enough the problem's evaluation decides. Where none of the
     solver's own placements fits, those of `pack` are tried in the same way.
 
+    What an attempt puts on a device that a hint forbids is moved first (`keep_off`): a solver that comes through here
+    keeps to every hint if it keeps groups together and pins in place.
+
     Args:
         problem: the problem.
         who: the solver's name, for the error.
@@ -37,6 +43,7 @@ def within_memory(problem: Problem, who: str, attempt: Callable[[Limits], Mappin
         for reserve in RESERVES:
             limits = problem.limits(reserve)
             placement = method(limits)
+            placement = None if placement is None else keep_off(problem, placement, limits)
             if placement is None or not problem.fits(placement, limits):
                 continue
             placement = in_order(problem, placement)
@@ -62,28 +69,39 @@ def failure(problem: Problem, who: str, reasons: Sequence[str]) -> InfeasibleErr
     except InfeasibleError as error:
         return error
     if reasons:
-        return InfeasibleError(f"solver {who!r} found no placement that fits while it runs; {reasons[0]}")
-    return nothing_fits(problem.resident(pack(problem, problem.capacity)), problem.capacity, who)
+        return InfeasibleError(
+            f"solver {who!r} found no placement that fits while it runs; {reasons[0]}{in_force(problem)}"
+        )
+    return nothing_fits(problem.resident(pack(problem, problem.capacity)), problem.capacity, who, in_force(problem))
 
 
 def reject_impossible(problem: Problem) -> None:
     """Say so where no placement can fit, whatever solver is asked.
 
     Raises:
-        InfeasibleError: the pins overfill a device, or some ops that stay together are too much for any device.
+        InfeasibleError: the pins overfill a device, or some ops that stay together are too much for any device that
+            they may be on; names the hints.
     """
     load, capacity = base_load(problem), problem.capacity
     if lacking := shortages(load, capacity):
-        raise InfeasibleError(f"no placement fits with these pins: {lacking}, of what the pins put there alone")
-    if not (groups := free_groups(problem)):
-        return
-    largest = max(groups, key=lambda group: bytes_of(problem, group))
-    nbytes = bytes_of(problem, largest)
-    roomiest = max(capacity, key=lambda device: capacity[device] - load[device])
-    if nbytes > capacity[roomiest] - load[roomiest]:
-        what = f"op {largest[0]!r}" if len(largest) == 1 else f"op {largest[0]!r} and {len(largest) - 1} with it"
-        lacking = shortages({roomiest: load[roomiest] + nbytes}, {roomiest: capacity[roomiest]})
-        raise InfeasibleError(f"no placement fits: {what} must be on one device, and {lacking}, the roomiest")
+        put = pinned_bytes(problem, [d for d, has in capacity.items() if load[d] > has])
+        raise InfeasibleError(f"no placement fits with these pins: {lacking}, of what the pins put there alone{put}")
+    room = {device: capacity[device] - load[device] for device in problem.devices}
+    largest: dict[frozenset[str], tuple[str, ...]] = {}  # of the groups with the same devices forbidden
+    for group in sorted(free_groups(problem), key=lambda group: -bytes_of(problem, group)):
+        largest.setdefault(problem.forbidden.get(group[0], frozenset()), group)
+    for ruled_out, group in largest.items():
+        roomiest = max((d for d in problem.devices if d not in ruled_out), key=room.__getitem__)
+        if bytes_of(problem, group) > room[roomiest]:
+            raise _too_large(problem, group, roomiest, load[roomiest])
+
+
+def _too_large(problem: Problem, group: Sequence[str], roomiest: str, load: int) -> InfeasibleError:
+    what = f"op {group[0]!r}" if len(group) == 1 else f"op {group[0]!r} and {len(group) - 1} with it"
+    lacking = shortages({roomiest: load + bytes_of(problem, group)}, {roomiest: problem.capacity[roomiest]})
+    which = "the roomiest" if problem.forbidden.get(group[0]) is None else "the roomiest that is allowed"
+    why = about(problem, group)
+    return InfeasibleError(f"no placement fits: {what} must be on one device{why}, and {lacking}, {which}")
 
 
 def in_order(problem: Problem, placement: Mapping[str, str]) -> dict[str, str]:
@@ -123,15 +141,17 @@ class Room:
         self._position = {d: i for i, d in enumerate(self.devices)}
         self._sorted = sorted((room, self._position[d]) for d, room in self.left.items())
 
-    def tightest(self, nbytes: int) -> str:
+    def tightest(self, nbytes: int, forbidden: Collection[str] = ()) -> str:
         """The device with the least room that is still enough; the one with the most where none has enough."""
-        found = bisect_left(self._sorted, (nbytes, -1))
-        return self.devices[self._sorted[min(found, len(self._sorted) - 1)][1]]
+        found, count = bisect_left(self._sorted, (nbytes, -1)), len(self._sorted)
+        order = (self.devices[self._sorted[i][1]] for i in chain(range(found, count), range(found - 1, -1, -1)))
+        return next(device for device in order if device not in forbidden)
 
-    def with_room(self, nbytes: int) -> list[str]:
+    def with_room(self, nbytes: int, forbidden: Collection[str] = ()) -> list[str]:
         """Every device with enough room, in the topology's order; the one with the most where none has enough."""
-        found = self._sorted[bisect_left(self._sorted, (nbytes, -1)) :] or self._sorted[-1:]
-        return [self.devices[position] for _, position in sorted(found, key=lambda entry: entry[1])]
+        found = self._sorted[bisect_left(self._sorted, (nbytes, -1)) :]
+        devices = [self.devices[i] for i in sorted(i for _, i in found)]
+        return [d for d in devices if d not in forbidden] or [self.tightest(nbytes, forbidden)]
 
     def has(self, device: str, nbytes: int) -> bool:
         """Whether a device can take so much more; what brings nothing has room everywhere."""
@@ -160,11 +180,11 @@ def pack(problem: Problem, limits: Limits) -> dict[str, str]:
     heavy = [(bytes_of(problem, group), group) for group in free_groups(problem)]
     for nbytes, group in sorted(heavy, key=lambda item: -item[0]):
         if nbytes > 0:
-            device = room.tightest(nbytes)
+            device = room.tightest(nbytes, problem.forbidden.get(group[0], ()))
             room.take(device, nbytes)
             placement.update(dict.fromkeys(group, device))
     _join_neighbours(problem, placement)
-    return placement
+    return keep_off(problem, placement, limits)
 
 
 def _join_neighbours(problem: Problem, placement: dict[str, str]) -> None:

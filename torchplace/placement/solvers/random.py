@@ -10,7 +10,7 @@ from torchplace.placement.solvers.pack import Limits, Room, base_load, bytes_of,
 
 
 class Random:
-    """Each group on a device drawn uniformly from those that have room for it.
+    """Each group on a device drawn uniformly from those that have room for it and are allowed.
 
     Groups are drawn for in the order of their bytes, the largest first: it is they that would find no room
     later. Where memory is ample this is the uniform distribution over placements. The same seed gives the same
@@ -36,8 +36,8 @@ class Random:
         heavy = [(bytes_of(problem, group), group) for group in free_groups(problem)]
         for nbytes, group in sorted(heavy, key=lambda item: -item[0]):
             device = problem.devices[generator.randrange(len(problem.devices))]
-            if not room.has(device, nbytes):
-                fitting = room.with_room(nbytes)
+            if not (room.has(device, nbytes) and problem.allows(group[0], device)):
+                fitting = room.with_room(nbytes, problem.forbidden.get(group[0], ()))
                 device = fitting[generator.randrange(len(fitting))]
             room.take(device, nbytes)
             placement.update(dict.fromkeys(group, device))

@@ -10,7 +10,9 @@ from torchplace.placement.solvers.pack import Limits, Room, base_load, bytes_of,
 
 
 class RoundRobin:
-    """Groups in program order, each on the device after the last one's; a device without room is passed over.
+    """Groups in program order, each on the device after the last one's.
+
+    Devices without room, or forbidden, are passed over.
 
     Limits: balances counts of ops, not time, and almost every value crosses a link. Has no seed and no search.
     """
@@ -31,7 +33,9 @@ class RoundRobin:
         for group in free_groups(problem):
             nbytes = bytes_of(problem, group)
             round_ = islice(turns, len(problem.devices))
-            device = next((d for d in round_ if room.has(d, nbytes)), None) or room.tightest(nbytes)
+            forbidden = problem.forbidden.get(group[0], ())
+            fitting = (d for d in round_ if room.has(d, nbytes) and d not in forbidden)
+            device = next(fitting, None) or room.tightest(nbytes, forbidden)
             room.take(device, nbytes)
             placement.update(dict.fromkeys(group, device))
         return placement

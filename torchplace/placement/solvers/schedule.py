@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from torchplace.compiler.graph import Op, Value
@@ -37,6 +38,7 @@ class Schedule:
         self.placement = dict(problem.pins)
         self.room = Room(limits, base_load(problem))
         self.group_of = {op: group for group in problem.groups for op in group}
+        self.bytes_of = {group[0]: bytes_of(problem, group) for group in problem.groups}  # by a group's first op
         self.slots = {d: Timeslots() for d in problem.devices}
         self.position = {d: i for i, d in enumerate(problem.devices)}
         self.free = sorted((0.0, i) for i in range(len(problem.devices)))
@@ -50,10 +52,10 @@ class Schedule:
         Cost: O(min(devices, MAX_CANDIDATES) x inputs).
         """
         fixed = self.placement.get(op.name)
-        nbytes = 0 if fixed else bytes_of(self.problem, self.group_of[op.name])
+        nbytes = 0 if fixed else self.bytes_of[self.group_of[op.name][0]]
         inputs = list(self._inputs(op))
         found: Choice | None = None
-        for device in (fixed,) if fixed else self._candidates(inputs, nbytes):
+        for device in (fixed,) if fixed else self._candidates(op.name, inputs, nbytes):
             start = self._start(op, inputs, device)
             done = start + self.problem.duration(op.name, device) + self._way_home(op, device)
             if found is None or (done if finish else start) < (found.done if finish else found.start):
@@ -86,22 +88,23 @@ class Schedule:
                     way = max(way, self.problem.links.time(device, owner, value.nbytes))
         return way
 
-    def _candidates(self, inputs: list[tuple[Value, str, float]], nbytes: int) -> list[str]:
-        """Devices with room: where the inputs are, and those that are free first; in the topology's order."""
-        devices = self.problem.devices
+    def _candidates(self, op: str, inputs: list[tuple[Value, str, float]], nbytes: int) -> list[str]:
+        """Allowed devices with room: where the inputs are, and those free first; in the topology's order."""
+        devices, room, forbidden = self.problem.devices, self.room, self.problem.forbidden.get(op, ())
         if len(devices) <= MAX_CANDIDATES:
-            return [d for d in devices if self.room.has(d, nbytes)]
-        positions = {self.position[source] for _, source, _ in inputs if self.room.has(source, nbytes)}
-        room = (i for _, i in self.free if self.room.has(devices[i], nbytes))
-        positions.update(i for i, _ in zip(room, range(MAX_CANDIDATES), strict=False))
-        return [devices[i] for i in sorted(positions)]
+            return [d for d in devices if room.has(d, nbytes) and d not in forbidden]
+        free = (devices[i] for _, i in self.free)
+        found = {source for _, source, _ in inputs if room.has(source, nbytes) and source not in forbidden}
+        found.update(islice((d for d in free if room.has(d, nbytes) and d not in forbidden), MAX_CANDIDATES))
+        return sorted(found, key=self.position.__getitem__)
 
     def settle(self, op: Op, choice: Choice) -> None:
         """Place an op, and its group with it."""
         device, start = choice.device, choice.start
         duration, slots, i = self.problem.duration(op.name, device), self.slots[device], self.position[device]
         self.room.take(device, choice.nbytes)
-        self.placement.update(dict.fromkeys(self.group_of[op.name], device))
+        if op.name not in self.placement:
+            self.placement.update(dict.fromkeys(self.group_of[op.name], device))
         del self.free[bisect_left(self.free, (slots.free_from, i))]
         slots.occupy(start, duration)
         insort(self.free, (slots.free_from, i))

@@ -6,11 +6,15 @@ from typing import ClassVar
 
 from torchplace.placement.infeasible import nothing_fits
 from torchplace.placement.problem import Problem
-from torchplace.placement.solvers.pack import base_load, bytes_of, free_groups, in_order, reject_impossible
+from torchplace.placement.solvers.blame import in_force
+from torchplace.placement.solvers.keep_off import keep_off
+from torchplace.placement.solvers.pack import Limits, base_load, bytes_of, free_groups, in_order, reject_impossible
 
 
 class Single:
     """All ops on the device that runs them soonest; pinned ops stay where they are pinned.
+
+    Ops that must not be there go to another (`keep_off`).
 
     Of the devices that everything fits on, the one with the least total time is taken, the earlier of equals;
     devices that also have room for what comes and goes are asked first. Has no seed and no search. Cost: linear
@@ -33,11 +37,19 @@ class Single:
         for limits in (problem.limits(1.0), problem.limits(0.0)):
             for device in candidates:
                 load = {**base, device: base[device] + free}
-                if all(load[d] <= limits[d] for d in load):
-                    return in_order(problem, {**dict.fromkeys(problem.ops, device), **problem.pins})
+                if not problem.forbidden and any(load[d] > limits[d] for d in load):
+                    continue
+                placement = _all_on(problem, device, limits)
+                if problem.fits(placement, limits):
+                    return in_order(problem, placement)
         reject_impossible(problem)
         roomiest = max(candidates, key=lambda device: problem.capacity[device] - base[device])
-        raise nothing_fits({**base, roomiest: base[roomiest] + free}, problem.capacity, self.name)
+        load = problem.resident(_all_on(problem, roomiest, problem.capacity))
+        raise nothing_fits(load, problem.capacity, self.name, in_force(problem))
+
+
+def _all_on(problem: Problem, device: str, limits: Limits) -> dict[str, str]:
+    return keep_off(problem, {**dict.fromkeys(problem.ops, device), **problem.pins}, limits)
 
 
 def _soonest_first(problem: Problem) -> list[str]:
