@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import torchplace as tp
+from torchplace.placement.solvers.heft import Heft
 
 
 class Net(nn.Module):
@@ -228,4 +229,28 @@ def test_compare_has_a_row_for_each_solver(capsys: pytest.CaptureFixture[str]) -
     rows = tp.compare(Net(), (X,), topology="big-sur", solvers="single,balanced,heft", training=True)
     assert [row.solver for row in rows] == ["single", "balanced", "heft"]
     assert all(row.plan is not None for row in rows)
-    assert "balanced" in capsys.readouterr().out
+    assert capsys.readouterr().out.strip() == str(rows)
+    assert rows.title.startswith("Net (")
+
+
+def test_compare_takes_several_models() -> None:
+    came: list[str] = []
+    models = {"net": (Net(), (X,)), "line": (nn.Linear(8, 8), X)}
+    rows = tp.compare(models, topology="big-sur", solvers="single", on_row=lambda row: came.append(row.model))
+    assert came == ["net", "line"] == [row.model for row in rows]
+    assert rows[0].plan is not None
+    assert rows[0].plan.placement == tp.plan(Net(), (X,), topology="big-sur", solver="single").placement
+
+
+def test_an_interrupted_comparison_prints_what_has_come(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Heft, problem: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Heft, "solve", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tp.compare(Net(), (X,), topology="big-sur", solvers="single,heft,balanced")
+    printed = capsys.readouterr().out
+    assert "single" in printed
+    assert "balanced" not in printed

@@ -6,29 +6,27 @@ import dataclasses
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
-from torchplace.compiler.capture import Captured, Capturer
-from torchplace.compiler.dry import capture_dry
+from torchplace.cells import PLAN_SECONDS, capture, examples, plan_cells
+from torchplace.compiler.capture import Capturer
 from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
-from torchplace.errors import InfeasibleError, OptionError
+from torchplace.errors import OptionError
 from torchplace.options import Options
 from torchplace.placement.plan import Example, Plan, validate_with
-from torchplace.placement.planning import Request, make_plan
-from torchplace.placement.report.tables import Row, compare_table, render
-from torchplace.placement.solvers.registry import solver_names
+from torchplace.placement.planning import make_plan
+from torchplace.placement.report.comparison import Comparison, Row
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.session import Session
 from torchplace.runtime.trial import try_plan
 
-FIRST_CALL_SECONDS, PLAN_SECONDS = 1.0, 10.0
+FIRST_CALL_SECONDS = 1.0
 
 _sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 
@@ -162,21 +160,10 @@ def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
     """
     checked = Options.of(options)
     request = checked.request(PLAN_SECONDS)
-    found = _capture(model, args, kwargs, checked)
-    ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
     example = Example(model, args, dict(kwargs or {}), {"dynamic": checked.dynamic, "fullgraph": checked.fullgraph})
+    found = capture(example, checked)
+    ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
     return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]), example=example)
-
-
-def _capture(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, options: Options) -> list[Captured]:
-    return capture_dry(
-        model,
-        (args,) if isinstance(args, torch.Tensor) else tuple(args),
-        dict(kwargs or {}),
-        training=options.training,
-        fullgraph=options.fullgraph,
-        dynamic=options.dynamic,
-    )
 
 
 def _compiled(model: Any, options: Mapping[str, Any]) -> tuple[Any, Session]:
@@ -206,18 +193,6 @@ def session_of(model: Any) -> Session:
     return _sessions[model]
 
 
-class Comparison(list[Row]):
-    """The rows of a comparison, best first within the order asked for; prints as a table."""
-
-    def __init__(self, rows: Iterable[Row], title: str) -> None:
-        """Rows, and what was compared."""
-        super().__init__(rows)
-        self.title = title
-
-    def __str__(self) -> str:
-        return render(compare_table(self, self.title))
-
-
 def compare(
     model: Any,
     args: Sequence[Any] = (),
@@ -228,10 +203,12 @@ def compare(
     on_row: Callable[[Row], None] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Plan a call with several solvers, for several topologies, and print them side by side; it is captured once.
+    """Plan calls with several solvers, for several topologies, side by side; each is captured once.
+
+    What was found is printed at the end, and also where an interrupt or an error ends it; that is raised then.
 
     Args:
-        model: as for `plan`.
+        model: as for `plan`; or several, name -> (model, args) or (model, args, kwargs).
         args: positional arguments of the call.
         kwargs: keyword arguments.
         solvers: names, or "all".
@@ -240,52 +217,24 @@ def compare(
         **options: see `Options`.
 
     Returns:
-        One row for each topology and solver.
+        One row for each model, topology and solver: prints as a table; `plot("out.html")` draws it.
 
     Raises:
+        CaptureError: a call could not be captured.
         OptionError: there is no such solver, or both `topology` and `topologies` were given.
         TopologyError: there is no such topology.
+
+    Example:
+        >>> rows = tp.compare({"small": (net, (x,)), "large": (other, (y,))}, topology="big-sur")  # doctest: +SKIP
+        >>> rows.plot("quality-against-time.html")  # doctest: +SKIP
     """
-    names = list(solver_names()) if solvers == "all" else _named(solvers)
-    checked = [Options.of({**options, "solver": name}) for name in names]
-    requests = _requests(checked[0], topologies)
-    captured = max(_capture(model, args, kwargs, checked[0]), key=lambda c: len(c.graph.ops))
-    rows = []
-    for topology, request in requests.items():
-        known = priced(request, captured)
-        for name in names:
-            rows.append(_row(captured, dataclasses.replace(known, solver=name), topology))
+    rows = Comparison()
+    try:
+        for cell in plan_cells(examples(model, args, kwargs), options, solvers, topologies):
+            rows.append(cell.row())
             if on_row is not None:
                 on_row(rows[-1])
-    where = f" on {rows[0].topology}" if len(requests) == 1 else ""
-    result = Comparison(rows, f"{captured.graph.name} ({len(captured.graph.ops)} ops){where}")
-    if on_row is None:
-        print(result)
-    return result
-
-
-def _named(given: str | Sequence[Any]) -> list[Any]:
-    return [s.strip() for s in given.split(",")] if isinstance(given, str) else list(given)
-
-
-def _requests(options: Options, topologies: str | Sequence[Topology | str | Path] | None) -> dict[str, Request]:
-    """What is asked for each topology, by the name that it was asked for by."""
-    if topologies is None:
-        request = options.request(PLAN_SECONDS)
-        return {request.topology.name: request}
-    if options.topology is not None:
-        raise OptionError(f"topology={options.topology!r} and topologies={topologies!r} were both given; give one")
-    found = _named(topologies)
-    if not found:
-        raise OptionError("topologies is empty; expected one or more")
-    requests = [(t, dataclasses.replace(options, topology=t).request(PLAN_SECONDS)) for t in found]
-    return {r.topology.name if isinstance(t, Topology) else str(t): r for t, r in requests}
-
-
-def _row(captured: Captured, request: Request, topology: str) -> Row:
-    begun = perf_counter()
-    try:
-        found, reason = make_plan(captured, request), ""
-    except InfeasibleError as error:
-        found, reason = None, str(error)
-    return Row(request.solver, found, perf_counter() - begun, reason, topology)
+    finally:
+        if on_row is None and rows:
+            print(rows)
+    return rows

@@ -17,6 +17,7 @@ from torchplace.placement.topology.figures import CpuFigures, read_figures
 from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.runtime import calibrate
 from torchplace.runtime.calibration_programs import Cells, Ran, at_random, run
+from torchplace.runtime.progress import Tell
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +89,9 @@ def test_contention_is_what_predicts_programs_of_small_ops_best() -> None:
 def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    def fake(figures: CpuFigures, store: CostStore) -> CpuFigures:
+    def fake(figures: CpuFigures, store: CostStore, told: Tell) -> CpuFigures:
         calls.append(store)
+        told("halfway", 0.5)
         return figures.model_copy(update={"wake": 0.5})
 
     monkeypatch.setattr(calibrate, "calibrate", fake)
@@ -104,7 +106,10 @@ def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_this_machine_can_be_calibrated() -> None:
-    found = calibrate.calibrate(CpuFigures(), CostStore())
+    shares: list[float] = []
+    found = calibrate.calibrate(CpuFigures(), CostStore(), lambda what, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert 0.0 <= shares[0] < shares[-1] <= 1.0
     assert found.instruction > 0
     assert found.send > 0
     assert found.slowdown >= 1

@@ -16,6 +16,7 @@ from torchplace.placement.planning import Request
 from torchplace.placement.topology import Topology
 from torchplace.runtime import calibration_set, op_times
 from torchplace.runtime.pricing import priced
+from torchplace.runtime.progress import nobody
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_what_was_never_measured_on_a_machine_that_is_not_here_is_an_error(captu
 
 def test_a_plan_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     small = tuple(entry for entry in calibration_set.CALIBRATION if entry.name == "losses")
-    monkeypatch.setattr(calibration_set.fill_store, "__kwdefaults__", {"on_progress": None, "entries": small})
+    monkeypatch.setattr(calibration_set.fill_store, "__kwdefaults__", {"on_progress": nobody, "entries": small})
     model, x = nn.Linear(8, 8), torch.randn(4, 8)
     found = {cost: tp.plan(model, x, topology=tp.Topology.local(2), cost=cost) for cost in ("roofline", "fitted")}
     assert {cost: plan.cost for cost, plan in found.items()} == {"roofline": "roofline", "fitted": "fitted"}

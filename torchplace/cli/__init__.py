@@ -28,10 +28,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except TorchplaceError as error:
-        common.errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        common.complain(f"error: {error}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        common.errors.print("interrupted", style="red")
+        common.complain("interrupted")
         raise SystemExit(130) from None
 
 

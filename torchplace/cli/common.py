@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from torchplace.runtime.progress import giving_way
 
 errors = Console(stderr=True, highlight=False)
 
-Target = Annotated[
-    str, typer.Argument(help="package.module:callable or file.py:callable; returns (model, args[, kwargs])")
-]
+_TARGET = "package.module:callable or file.py:callable; returns (model, args[, kwargs])"
+Target = Annotated[str, typer.Argument(help=_TARGET)]
+Targets = Annotated[list[str], typer.Argument(metavar="TARGET...", help=_TARGET)]
 TopologyName = Annotated[str | None, typer.Option(help="a preset, local:N or a file; default: this machine")]
 Solver = Annotated[str, typer.Option(help="name of a solver")]
 Training = Annotated[bool, typer.Option("--training", help="forward and backward")]
@@ -30,26 +32,43 @@ def show(what: Any) -> None:
     typer.echo(what if isinstance(what, str) else json.dumps(what, indent=1))
 
 
-class Waiting:
-    """A spinner on stderr while something takes long; nothing where stderr is no terminal."""
+def complain(text: str) -> None:
+    """Prints a message on stderr, as it is."""
+    errors.print(text, style="red", markup=False, soft_wrap=True)
 
-    def __init__(self, what: str) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self.what, self.progress = what, Progress(*columns, console=errors, transient=True)
+
+class Waiting:
+    """A spinner on stderr while something takes long, or a bar where it is known how much is to be done.
+
+    Nothing where stderr is no terminal. What the runtime measures meanwhile shows its own progress in its place.
+    """
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        counting = () if total is None else (BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), *counting, TimeElapsedColumn())
+        self.what = what
+        self.progress = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+        self.task = self.progress.add_task(what, total=total)
+        self.way = giving_way(self.progress)
 
     def __enter__(self) -> Waiting:
         self.progress.start()
-        self.task = self.progress.add_task(self.what, total=None)
+        self.way.__enter__()
         return self
 
-    def note(self, done: str) -> None:
-        """Shows what is done so far."""
-        self.progress.update(self.task, description=f"{self.what}: {done}")
+    def note(self, doing: str) -> None:
+        """Shows what is being done, or was done last."""
+        self.progress.update(self.task, description=f"{self.what}: {doing}")
 
     def line(self, text: str) -> None:
         """Shows a result that has come, above the spinner."""
         if errors.is_terminal:
-            self.progress.console.print(text)
+            errors.print(text, markup=False)
+
+    def advance(self) -> None:
+        """Counts one more of the total as done."""
+        self.progress.advance(self.task)
 
     def __exit__(self, *_: object) -> None:
+        self.way.__exit__(None, None, None)
         self.progress.stop()

@@ -26,6 +26,7 @@ from torchplace.runtime.calibration_blocks import Block, Bottleneck, in_a_row
 from torchplace.runtime.calibration_programs import Branches, Cells, Chain, Ran, at_random, by_branch, run
 from torchplace.runtime.calibration_steps import beside, step_models
 from torchplace.runtime.profile import cpu_figures
+from torchplace.runtime.progress import Tell, nobody, telling
 from torchplace.runtime.reference import reference_seconds
 
 _LONG = 60  # layers of a chain
@@ -36,17 +37,24 @@ _USUAL, _SPREAD = 2.5, 1.5  # contention: what eight calibrations of this kind o
 _UNSURE = 0.1  # relative error of a program's time from one calibration to the next
 
 
-def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
-    """Run the synthetic programs on one and on two CPU devices, and read off what the host adds. Takes some seconds.
+def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> CpuFigures:
+    """Run the synthetic programs on one and on two CPU devices, and read off what the host adds.
 
     Args:
         figures: of each of two CPU devices; what the host adds is replaced.
         store: for the times of the programs' ops.
+        told: is told how far it is, between what is timed.
+
+    Cost: about a minute on two cores.
     """
+    told("work at the same time", 0.0)
     large = run(Branches(_WIDE, 4), torch.randn(_WIDE, _WIDE), store, by_branch)
-    mixed = _mixed(store)
+    mixed = _mixed(store, lambda what, share: told(what, 0.1 + 0.7 * share))
+    told("small ops", 0.8)
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
+    told("calls", 0.9)
     call, argument = beside(step_models())
+    told("what fits all of these", 0.95)
     found = {
         "call": call,
         "argument": argument,
@@ -60,16 +68,21 @@ def calibrate(figures: CpuFigures, store: CostStore) -> CpuFigures:
     return _with_contention(figures.model_copy(update=found), mixed)
 
 
-def _mixed(store: CostStore) -> list[Ran]:
+def _mixed(store: CostStore, told: Tell) -> list[Ran]:
     """Programs whose devices take turns and work at the same time: deep ones, that find little in the caches."""
     words, images = torch.randn(2, 40, 256), torch.randn(2, 160, 14, 14)
-    return [
-        run(in_a_row(Block(256, "explicit") for _ in range(5)), words, store, at_random(0, 1)),
-        run(in_a_row(Block(256, "rotary") for _ in range(4)), words, store, at_random(1, 3)),
-        run(in_a_row(Bottleneck(160) for _ in range(6)), images, store, at_random(2, 2)),
-        run(in_a_row(Block(256, "plain") for _ in range(5)), words, store, at_random(4, 8)),
-        run(Cells(288, 20), torch.randn(24, 288), store, at_random(1, 2)),
+    programs = [
+        (in_a_row(Block(256, "explicit") for _ in range(5)), words, at_random(0, 1)),
+        (in_a_row(Block(256, "rotary") for _ in range(4)), words, at_random(1, 3)),
+        (in_a_row(Bottleneck(160) for _ in range(6)), images, at_random(2, 2)),
+        (in_a_row(Block(256, "plain") for _ in range(5)), words, at_random(4, 8)),
+        (Cells(288, 20), torch.randn(24, 288), at_random(1, 2)),
     ]
+    found = []
+    for i, (model, x, place) in enumerate(programs):
+        told(f"program {i + 1} of {len(programs)}", i / len(programs))
+        found.append(run(model, x, store, place))
+    return found
 
 
 def _with_contention(figures: CpuFigures, mixed: Sequence[Ran]) -> CpuFigures:
@@ -172,13 +185,16 @@ def _alone(segments: Mapping[str, float], event: Event) -> float:
 
 
 def calibrated_figures() -> CpuFigures:
-    """Figures of each of two CPU devices, with what the host adds: read from the cache, or measured now and kept."""
+    """Figures of each of two CPU devices, with what the host adds: read from the cache, or measured now and kept.
+
+    Measuring takes about a minute; a bar on stderr says how far it is, where that is a terminal.
+    """
     threads = pair_threads()
     figures = cpu_figures(threads)
     if figures.calibrated:
         return figures
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = calibrate(figures, CostStore(Path(scratch) / "costs.sqlite"))
+    with tempfile.TemporaryDirectory() as scratch, telling("calibrating this machine, once") as told:
+        figures = calibrate(figures, CostStore(Path(scratch) / "costs.sqlite"), told)
     reference = statistics.median(reference_seconds() for _ in range(15))
     figures = figures.model_copy(update={"calibrated": True, "reference": reference})
     write_figures(threads, figures)

@@ -23,7 +23,8 @@ from torchplace.runtime.calibration_models import (
     recurrences,
     transformers,
 )
-from torchplace.runtime.op_times import Progress, measure_ops, sorts
+from torchplace.runtime.op_times import measure_ops, sorts
+from torchplace.runtime.progress import Tell, nobody
 
 VERSION = 2
 """Counts up when the set changes: stores that were filled with another one are filled again."""
@@ -70,7 +71,7 @@ def fill_store(
     topology: Topology,
     store: CostStore,
     *,
-    on_progress: Progress | None = None,
+    on_progress: Tell = nobody,
     entries: tuple[Entry, ...] = CALIBRATION,
 ) -> int:
     """Time the ops of the calibration set on every sort of device that is here, unless the store has them already.
@@ -85,8 +86,7 @@ def fill_store(
     todo = [entry for entry in entries if any(_mark(entry) not in known[key] for key in keys)]
     written = 0
     for number, (entry, bundle, inputs) in enumerate(bundles(tuple(todo))):
-        if on_progress:
-            on_progress(f"calibrating: {entry.name}", number / len(todo))
+        on_progress(f"calibrating: {entry.name}", number / len(todo))
         captured = capture_dry(bundle, inputs, {}, training=entry.training)
         for graph in captured:
             written += measure_ops(graph, topology, store, again=True)

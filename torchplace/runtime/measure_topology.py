@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations
 
@@ -16,7 +16,8 @@ from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibrate import calibrated_figures
 from torchplace.runtime.hand_over import hand_overs
 from torchplace.runtime.measure_ranks import SECONDS, measure_ranks
-from torchplace.runtime.op_times import Progress, is_here
+from torchplace.runtime.op_times import is_here
+from torchplace.runtime.progress import Tell, nobody
 from torchplace.runtime.ranks import leads, under_torchrun
 from torchplace.runtime.speeds import Speeds, measure_speeds
 
@@ -25,7 +26,7 @@ TIMEOUT = 60.0
 
 def measure(
     topology: Topology | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Tell = nobody,
     *,
     timeout: float = TIMEOUT,
     seconds: float = SECONDS,
@@ -54,12 +55,11 @@ def measure(
     Cost: some seconds, and for ranks as many for each pair, one pair after the other: quadratic in the ranks. Of 100
     ranks it would take hours.
     """
-    told = on_progress or _nobody
     if under_torchrun():
         if topology is not None:
             raise OptionError(f"topology {topology.name!r} was given, but under torchrun each rank is a device")
-        return measure_ranks(told, timeout, seconds)
-    return _measure_here(Topology.local() if topology is None else topology, told)
+        return measure_ranks(on_progress, timeout, seconds)
+    return _measure_here(Topology.local() if topology is None else topology, on_progress)
 
 
 def writes() -> bool:
@@ -67,11 +67,7 @@ def writes() -> bool:
     return leads()
 
 
-def _nobody(what: str, share: float) -> None:
-    """Is told how far it is, where nobody wants to know."""
-
-
-def _measure_here(topology: Topology, told: Callable[[str, float], None]) -> Topology:
+def _measure_here(topology: Topology, told: Tell) -> Topology:
     away = [device.name for device in topology.devices if not is_here(device)]
     if away:
         raise OptionError(
@@ -87,7 +83,7 @@ def _measure_here(topology: Topology, told: Callable[[str, float], None]) -> Top
     return _joined(replace(topology, devices=devices), pairs)
 
 
-def _calibrated(topology: Topology, told: Callable[[str, float], None]) -> Topology:
+def _calibrated(topology: Topology, told: Tell) -> Topology:
     """With what this host adds, where the devices are CPU devices of this machine as `Topology.local` has them."""
     count, threads = len(topology.devices), topology.devices[0].threads
     if not _all_cpus(topology) or topology.digest != Topology.local(count, threads).digest:
@@ -101,7 +97,7 @@ def _all_cpus(topology: Topology) -> bool:
     return all(torch.device(device.torch_device).type == "cpu" for device in topology.devices)
 
 
-def _measured_devices(topology: Topology, told: Callable[[str, float], None]) -> tuple[Device, ...]:
+def _measured_devices(topology: Topology, told: Tell) -> tuple[Device, ...]:
     """The devices with their speeds: of each sort of CPU device one is measured, and every accelerator."""
     known: dict[tuple[str, int | None], Speeds] = {}
     devices = []

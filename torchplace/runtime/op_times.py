@@ -6,6 +6,7 @@ ops left. So the whole graph runs, op after op, and the clock is read between th
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import Stopwatch, is_accelerator, on_device
 from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.kernels import make_stamped
+from torchplace.runtime.progress import Tell, nobody
 from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.transport import bring
 
@@ -37,9 +39,6 @@ ROUNDS, IN_A_ROW = 3, 3
 LEAST_SECONDS, SECONDS = 1.5, 10.0
 """For how long, at least and about at most: the speed of a machine changes from one half second to the next."""
 
-Progress = Callable[[str, float], None]
-"""Is told what is being measured, and which share of it is done (0 to 1)."""
-
 
 def measure_ops(
     captured: Captured,
@@ -47,7 +46,7 @@ def measure_ops(
     store: CostStore,
     *,
     again: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Tell = nobody,
     seconds: float = SECONDS,
 ) -> int:
     """Time every op of a graph that the store lacks, on each sort of device of the topology.
@@ -75,7 +74,7 @@ def measure_ops(
         timing = _Timing(captured, torch.device(device.torch_device), pace_kept(device))
         try:
             with threads_set(key.threads), on_device(timing.device):
-                timing.repeat(seconds, lambda done, name=device.kind: on_progress and on_progress(name, done))  # type: ignore[misc]
+                timing.repeat(seconds, functools.partial(on_progress, device.kind))
         finally:
             samples = timing.samples()
             store.write(key, samples)

@@ -12,14 +12,15 @@ from torchplace.placement.cost.store import CostStore, DeviceKey
 from torchplace.placement.cost.workspace import Workspaces
 from torchplace.placement.planning import Request
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.op_times import Progress, is_here, measure_ops, missing, sorts
+from torchplace.runtime.op_times import is_here, measure_ops, missing, sorts
 from torchplace.runtime.op_workspaces import measure_workspaces
+from torchplace.runtime.progress import telling
 
 COSTS = ("auto", "roofline", "measured", "fitted")
 """The sources of compute costs."""
 
 
-def priced(request: Request, captured: Captured, on_progress: Progress | None = None) -> Request:
+def priced(request: Request, captured: Captured) -> Request:
     """A request with the costs that its `source` stands for.
 
     - `roofline`: from the figures of the devices alone.
@@ -37,14 +38,16 @@ def priced(request: Request, captured: Captured, on_progress: Progress | None = 
     request = replace(request, workspace=Workspaces(store))
     if request.source == "measured":
         _require_known(captured, topology, store)
-        measure_ops(captured, topology, store, on_progress=on_progress)
+        with telling("timing the ops") as told:
+            measure_ops(captured, topology, store, on_progress=told)
         measure_workspaces(captured, topology, store)
         return replace(request, cost=Measured(store))
     if request.source == "fitted":
         from torchplace.placement.cost.fitted import Fitted
         from torchplace.runtime.calibration_set import fill_store
 
-        fill_store(topology, store, on_progress=on_progress)
+        with telling("timing ops of small models, once") as told:
+            fill_store(topology, store, on_progress=told)
         return replace(request, cost=Measured(store, Fitted(store), name="fitted"))
     if request.source == "auto" and _knows_all(captured, topology, store):
         return replace(request, cost=Measured(store))

@@ -52,6 +52,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, change: dict[str, Any
 def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(InstanceError, match=r"cannot read instance .*none\.json"):
         Instance.load(tmp_path / "none.json")
-    (tmp_path / "text.json").write_text("{")
-    with pytest.raises(InstanceError, match="is not JSON"):
-        Instance.load(tmp_path / "text.json")
+    for content in (b"{", b"\xff", b"[" * 100_000):
+        (tmp_path / "text.json").write_bytes(content)
+        with pytest.raises(InstanceError, match="is not JSON"):
+            Instance.load(tmp_path / "text.json")

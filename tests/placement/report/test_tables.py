@@ -4,14 +4,9 @@ import dataclasses
 
 from tests.compiler.graphs import chain
 from tests.placement.plans import plan_of
-from torchplace.placement.plan import Plan, Predicted
-from torchplace.placement.report.tables import Row, compare_table, plan_text, render
-
-
-def rows_of(text: str) -> dict[str, list[str]]:
-    """First cell -> the other cells, of a printed table."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
-    return {cells[0]: cells[1:] for cells in lines}
+from tests.placement.report.rows import rows_of
+from torchplace.placement.plan import Predicted
+from torchplace.placement.report.tables import plan_text, render
 
 
 def test_a_plan_as_people_read_it() -> None:
@@ -71,33 +66,7 @@ def test_a_plan_read_from_a_file_reads_the_same() -> None:
     assert plan_text(dataclasses.replace(plan, programs=(), timeline=None)) == plan_text(plan)
 
 
-def timed(seconds: float, bound: float = 2.0) -> Plan:
-    predicted = Predicted(seconds, {"d0": 2048, "d1": 100}, bytes_in={"d0": 10, "d1": 5})
-    return dataclasses.replace(plan_of(), predicted=predicted, lower_bound=bound)
-
-
-def test_solvers_side_by_side() -> None:
-    rows = [
-        Row("fast", timed(4.0), 0.5),
-        Row("slow", timed(6.0), 2.0),
-        Row("lucky", timed(5.0, bound=0.0), 0.1),
-        Row("too large", None, 0.01, "d0 lacks 3 bytes"),
-    ]
-    text = render(compare_table(rows, "toy (8 ops) on machine"))
-    assert text.splitlines()[0] == "toy (8 ops) on machine"
-    found = rows_of(text)
-    assert found["fast *"] == ["4 s", "1.00x", "100%", "3", "2.00 KiB", "15 B", "500 ms"]
-    assert found["slow"] == ["6 s", "1.50x", "200%", "3", "2.00 KiB", "15 B", "2 s"]
-    assert found["lucky"][:3] == ["5 s", "1.25x", "-"]
-    assert found["too large"] == ["does not fit", "", "", "", "", "", "10 ms"]
-
-
-def test_a_comparison_of_nothing_that_fits() -> None:
-    assert "does not fit" in render(compare_table([Row("all", None, 0.0)], "toy"))
-    assert render(compare_table([], "toy"))
-
-
 def test_plain_text_without_trailing_lines() -> None:
     text = render("one", "two", width=20)
     assert text == "one\ntwo"
-    assert "\x1b" not in render(compare_table([Row("fast", timed(4.0), 0.5)], "toy"))
+    assert "\x1b" not in render("[b]bold[/]")

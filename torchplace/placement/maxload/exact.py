@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from torchplace.placement.maxload.problem import Ints, LoadProblem
 
 _STEPS = 10**8
 """Into so many steps a load is divided: CP-SAT counts in whole numbers."""
+
+_SOON = 0.01  # seconds
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,22 @@ SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
 
 
 def run(model: cp_model.CpModel, seconds: float, seed: int = 0) -> tuple[cp_model.CpSolver, Any]:
-    """Let CP-SAT work on a model for some time, on one core; returns the solver and the outcome."""
+    """Let CP-SAT work on a model for some time, on one core; returns the solver and the outcome.
+
+    An interrupt ends it at once, and is raised. CP-SAT's own handling of it is off: it swallows an interrupt, and
+    leaves the process without Python's handler, so that the next one kills it. Nor can Python raise anything as long as
+    its main thread is in a call of C++, so that another thread makes the call.
+    """
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = seconds
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
-    return solver, solver.solve(model)
+    solver.parameters.catch_sigint_signal = False
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(solver.solve, model)
+        try:
+            return solver, outcome.result()
+        finally:
+            while not outcome.done():  # once would not do: it may not have begun
+                solver.stop_search()
+                sleep(_SOON)

@@ -116,12 +116,12 @@ class Instance:
             file = _File.model_validate(json.loads(Path(path).read_text()))
         except OSError as error:
             raise InstanceError(f"cannot read instance {str(path)!r}: {error.strerror or error}") from None
-        except json.JSONDecodeError as error:
-            raise InstanceError(f"instance {str(path)!r} is not JSON: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             raise InstanceError(f"instance {str(path)!r}: {where}: {first['msg']}") from None
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+            raise InstanceError(f"instance {str(path)!r} is not JSON: {error}") from None
         found = cls(Path(path).stem, file.nodes, file.edges, file.accelerators, file.cpus, file.capacity)
         found._check(path)
         return found

@@ -108,7 +108,7 @@ def known(where: str | Path) -> Mapping[str, Mapping[str, float]]:
             name: {m: r["max_load"] for m, r in entry["methods"].items() if r["max_load"] is not None}
             for name, entry in found.items()
         }
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InstanceError(f"known results {str(path)!r} cannot be read: {error!r}") from None
 
 
@@ -143,12 +143,21 @@ def _others(found: Mapping[str, float], methods: Sequence[str]) -> Iterator[str]
         yield f"{found[method]:.3f}" if method in found else "-"
 
 
+def result_text(result: Result) -> str:
+    """A result in a line, for while others are still to come."""
+    return f"{result.instance}: {result.max_load:.3f}, gap {result.gap:.1%}, {result.seconds:.1f} s"
+
+
 def summary(results: Sequence[Result], others: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Geometric means: of the gaps, and of ours over each known method's where it has an answer."""
+    """Geometric means: of the gaps, and of ours over each known method's where it has an answer above 0."""
+    if not results:
+        return []
     lines = [f"gap, geometric mean: {geometric_mean(1 + r.gap for r in results) - 1:.1%}"]
     for method in _methods(results, others):
-        ratios = [r.max_load / others[r.instance][method] for r in results if method in others.get(r.instance, {})]
-        lines.append(f"ours over {method}, geometric mean of {len(ratios)}: {geometric_mean(ratios):.3f}")
+        pairs = [(r.max_load, others.get(r.instance, {}).get(method, 0.0)) for r in results]
+        ratios = [ours / theirs for ours, theirs in pairs if ours > 0 and theirs > 0]
+        if ratios:
+            lines.append(f"ours over {method}, geometric mean of {len(ratios)}: {geometric_mean(ratios):.3f}")
     return lines
 
 

@@ -1,16 +1,12 @@
-"""A plan, or several side by side, as tables of text."""
+"""A plan as tables of text."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from math import inf
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from torchplace.placement.report.units import bytes_text, duration_text, ratio_text
@@ -19,36 +15,8 @@ if TYPE_CHECKING:
     from torchplace.placement.plan import Plan
 
 
-@dataclass(frozen=True)
-class Row:
-    """One solver's line of a comparison.
-
-    Attributes:
-        solver: its name.
-        plan: what it found; None when it found nothing that fits.
-        seconds: that it took.
-        reason: why it found nothing.
-        topology: name of the topology that it was asked for.
-    """
-
-    solver: str
-    plan: Plan | None
-    seconds: float
-    reason: str = ""
-    topology: str = ""
-
-    @property
-    def value(self) -> float:
-        """Predicted seconds of what the objective says; infinite where nothing fits."""
-        return inf if self.plan is None else self.plan.value
-
-
-_MEASURE = {"latency": "step time", "throughput": "period"}
+MEASURE = {"latency": "step time", "throughput": "period"}
 """Objective -> what its seconds are called."""
-
-
-def _objective(rows: Sequence[Row]) -> str:
-    return next((row.plan.objective for row in rows if row.plan is not None), "latency")
 
 
 def plan_table(plan: Plan) -> Table:
@@ -105,7 +73,7 @@ def memory_table(plan: Plan) -> Table:
 def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
-    measure = _MEASURE[plan.objective]
+    measure = MEASURE[plan.objective]
     other = "" if plan.objective == "latency" else f"step time {duration_text(plan.predicted.step_time)}; "
     gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
     lines = [
@@ -119,47 +87,6 @@ def plan_lines(plan: Plan) -> list[str]:
         ops = ", ".join(str(len(p.placement)) for p in plan.rest)
         lines.append(f"{len(plan.rest)} more graph(s), after graph breaks, with {ops} ops")
     return lines
-
-
-def compare_table(rows: Sequence[Row], title: str) -> Table:
-    """A line for each solver, below its topology where there are several; the best ones of each are marked."""
-    best: dict[str, float] = {}
-    for row in rows:
-        best[row.topology] = min(row.value, best.get(row.topology, inf))
-    table = Table(title=title, title_justify="left")
-    table.add_column("solver")
-    for column in (_MEASURE[_objective(rows)], "to best", "gap", "devices", "peak memory", "moved", "solve time"):
-        table.add_column(column, justify="right")
-    for topology, group in groupby(rows, key=lambda row: row.topology):
-        if len(best) > 1:
-            table.add_section()
-            table.add_row(f"[b]{escape(topology)}[/]")
-        for row in group:
-            table.add_row(*_cells(row, best[topology]))
-    return table
-
-
-def row_text(row: Row) -> str:
-    """A row in a line, for while others are still to come."""
-    found = "does not fit" if row.plan is None else duration_text(row.value)
-    return f"{row.topology}  {row.solver}  {found}  (solved in {duration_text(row.seconds)})"
-
-
-def _cells(row: Row, best: float) -> list[str]:
-    if row.plan is None:
-        return [row.solver, "does not fit", "", "", "", "", "", duration_text(row.seconds)]
-    p = row.plan.predicted
-    ratio = row.value / best if best else 1.0
-    return [
-        f"{row.solver} *" if row.value == best else row.solver,
-        duration_text(row.value),
-        f"{ratio:.2f}x",
-        "-" if row.plan.gap == inf else f"{100 * row.plan.gap:.0f}%",
-        str(len(row.plan.devices_used)),
-        bytes_text(max(p.peak_memory.values(), default=0)),
-        bytes_text(sum(p.bytes_in.values())),
-        duration_text(row.seconds),
-    ]
 
 
 def render(*parts: RenderableType, width: int = 110) -> str:
