@@ -91,6 +91,23 @@ def unet() -> Made:
     return UNet(width=64, levels=4), {"images": images(4, 512)}
 
 
+def llama_405b() -> Made:
+    """Llama 3.1 405B in bfloat16; a micro-batch of 1 x 4,096 tokens."""
+    config = hf.LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=16_384,
+        intermediate_size=53_248,
+        num_hidden_layers=126,
+        num_attention_heads=128,
+        num_key_value_heads=8,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+        use_cache=False,
+    )
+    return hf.LlamaForCausalLM(config).to(torch.bfloat16), {"input_ids": tokens(1, 4096)}
+
+
 @dataclass(frozen=True)
 class Planned:
     """One model of the benchmark.
@@ -138,3 +155,6 @@ MODELS: dict[str, Planned] = {
     )
 }
 """By name."""
+
+LLAMA_405B = Planned("llama-405b", llama_405b, scarce=True)
+"""Not among the others: it is for clusters."""
