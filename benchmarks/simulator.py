@@ -17,13 +17,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 
+from benchmarks._fit import exponent
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Instruction, Recv, Run, Send
 from torchplace.compiler.lifetimes import insert_frees
@@ -153,14 +152,9 @@ def measure(case: str, size: int) -> Result:
     return Result(case, count, sent, seconds, timeline.duration)
 
 
-def exponent(results: Sequence[Result]) -> float:
-    """Slope of log seconds over log instructions, by least squares."""
-    if len(results) < 2:
-        return math.nan
-    slope, _ = statistics.linear_regression(
-        [math.log(r.instructions) for r in results], [math.log(r.seconds) for r in results]
-    )
-    return slope
+def growth(results: Sequence[Result]) -> float:
+    """The exponent that fits the times."""
+    return exponent([r.instructions for r in results], [r.seconds for r in results])
 
 
 def main() -> None:
@@ -183,9 +177,9 @@ def main() -> None:
                     flush=True,
                 )
         if not options.json:
-            print(f"{case:9} seconds grow with instructions to the power {exponent(found[case]):.2f}")
+            print(f"{case:9} seconds grow with instructions to the power {growth(found[case]):.2f}")
     if options.json:
-        data = {c: {"exponent": exponent(r), "results": [asdict(x) for x in r]} for c, r in found.items()}
+        data = {c: {"exponent": growth(r), "results": [asdict(x) for x in r]} for c, r in found.items()}
         print(json.dumps(data, indent=1))
 
 

@@ -29,6 +29,16 @@ def test_convolutions_count_their_windows() -> None:
     assert flops == 2 * (2 * 5 * 8 * 8) * (3 * 3 * 3)
 
 
+def test_grouped_products_count_each_row_once() -> None:
+    """A mixture of experts: 6 rows, each multiplied with the matrix of one of 3 experts."""
+    ends = torch.empty(3, dtype=torch.int32, device="meta")
+    rows, experts = meta(6, 16).bfloat16(), meta(3, 16, 8).bfloat16()
+    assert count(aten._grouped_mm.default, rows, experts, ends) == 2 * 6 * 16 * 8
+    # The gradient of the experts: what is summed over is in groups.
+    gradient = meta(6, 8).bfloat16()
+    assert count(aten._grouped_mm.default, rows.t(), gradient, ends) == 2 * 16 * 6 * 8
+
+
 def test_other_ops_count_one_for_each_element() -> None:
     assert count(aten.relu.default, meta(3, 4)) == 12
     assert count(aten.add.Tensor, meta(3, 1), meta(4)) == 12

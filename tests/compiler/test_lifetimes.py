@@ -7,11 +7,11 @@ from hypothesis import given
 from tests.compiler.graphs import Builder, chain, placed
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
 from torchplace.compiler.lifetimes import (
+    Boundary,
     Instance,
     Ledger,
     freed_behind,
     insert_frees,
-    kept,
     makes,
     peak_memory,
     uses,
@@ -47,7 +47,7 @@ def test_at_the_end_only_what_is_kept_is_live(case: tuple) -> None:
             assert high >= (ledger.live if isinstance(instruction, Free) else before)
             assert ledger.peak >= high
         lent = {n for n, e in program.inputs.items() if e.lent and e.device == device}
-        roots = {_root(program, name, device) for name in lent | {n for n, _ in kept(program, device)}}
+        roots = {_root(program, name, device) for name in lent | {n for n, _ in Boundary(program).kept(device)}}
         assert ledger.live == sum(program.values[name].nbytes for name in roots)
 
 
@@ -61,7 +61,7 @@ def test_values_are_freed_right_behind_their_last_use(case: tuple) -> None:
     graph, devices, placement, owners = case
     program = lower(graph, placement, devices, owners)
     for device in devices:
-        steps, keep = program.instructions[device], kept(program, device)
+        steps, keep = program.instructions[device], Boundary(program).kept(device)
         for i, step in enumerate(steps):
             if isinstance(step, Free):
                 assert (step.value, 0) not in keep
@@ -118,10 +118,10 @@ def test_state_is_not_freed_by_a_later_microbatch() -> None:
 
 def test_what_a_device_keeps() -> None:
     program = lower(chain(2), {"v0": "gpu:0", "v1": "gpu:1"}, ("gpu:0", "gpu:1"))
-    assert kept(program, "gpu:0") == {("w0", 0)}
-    assert kept(program, "gpu:1") == {("w1", 0), ("v1", 0)}
+    assert Boundary(program).kept("gpu:0") == {("w0", 0)}
+    assert Boundary(program).kept("gpu:1") == {("w1", 0), ("v1", 0)}
     program.outputs = (*program.outputs, Exit(None))
-    assert kept(program, "gpu:1") == {("w1", 0), ("v1", 0)}
+    assert Boundary(program).kept("gpu:1") == {("w1", 0), ("v1", 0)}
 
 
 def test_a_view_keeps_what_it_views_alive() -> None:

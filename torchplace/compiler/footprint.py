@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Free, Run
-from torchplace.compiler.lifetimes import Instance, Ledger, freed_behind, makes
+from torchplace.compiler.lifetimes import Boundary, Instance, Ledger, freed_behind, makes
 from torchplace.compiler.program import Program
 
 Workspace = Callable[[Op, str], int]
@@ -43,16 +43,17 @@ class Peak:
 
 
 class _Known(NamedTuple):
-    """What is known of a graph, looked up once for all devices: its ops by name, and its values' bytes of memory."""
+    """What is looked up once for all devices: ops by name, values' bytes of memory, what devices start and end with."""
 
     ops: dict[str, Op]
     sizes: dict[str, int]
+    boundary: Boundary
 
     @classmethod
-    def of(cls, graph: Graph) -> _Known:
+    def of(cls, program: Program, graph: Graph) -> _Known:
         sizes = {v.name: v.storage_bytes for v in graph.inputs}
         sizes.update((v.name, v.storage_bytes) for op in graph.ops for v in op.outputs)
-        return cls({op.name: op for op in graph.ops}, sizes)
+        return cls({op.name: op for op in graph.ops}, sizes, Boundary(program))
 
 
 def measure_segments(program: Program, graph: Graph, workspace: Workspace = no_workspace) -> None:
@@ -67,7 +68,7 @@ def measure_segments(program: Program, graph: Graph, workspace: Workspace = no_w
 
     Cost: linear in the instructions and ops.
     """
-    known, peaks = _Known.of(graph), dict.fromkeys(program.segments, 0)
+    known, peaks = _Known.of(program, graph), dict.fromkeys(program.segments, 0)
     for device in program.devices:
         for run, before, high in Footprint(program, device, known, workspace).segments():
             peaks[run.segment] = max(peaks[run.segment], high - before)
@@ -89,7 +90,7 @@ def find_peaks(
 
     Cost: linear; the program is walked twice.
     """
-    known, rank = _Known.of(graph), {name: i for i, name in enumerate(kinds)}
+    known, rank = _Known.of(program, graph), {name: i for i, name in enumerate(kinds)}
 
     def find(device: str) -> Peak:
         first = Footprint(program, device, known, workspace)
@@ -129,7 +130,7 @@ class Footprint(Ledger):
         """Prepare to walk the list of `device`."""
         self.names: dict[Instance, set[str]] = {}
         self._known, self._workspace = known, workspace
-        super().__init__(program, device)
+        super().__init__(program, device, known.boundary)
 
     def moments(self) -> Iterator[tuple[str, int]]:
         """(Op or "", bytes that are live at most while it runs), in order; then what it frees is dropped."""

@@ -48,18 +48,41 @@ def active_devices(program: Program) -> tuple[str, ...]:
     )
 
 
-def kept(program: Program, device: str) -> set[Instance]:
-    """What a device still holds when the program ends: state that lives there, and outputs that end there."""
-    state = {(n, 0) for n, e in program.inputs.items() if e.resident and e.device == device}
-    return state | {(e.value, 0) for e in program.outputs if e.value is not None and e.device == device}
+class Boundary:
+    """What each device of a program starts with and ends with, looked up once for walks over all devices.
+
+    Attributes:
+        entries: device -> the inputs that start there.
+        exits: device -> the outputs that end there.
+
+    Cost: linear in inputs and outputs.
+    """
+
+    def __init__(self, program: Program) -> None:
+        """Sort the inputs and outputs of `program` by device."""
+        self.entries: dict[str, list[tuple[str, Entry]]] = {}
+        self.exits: dict[str, list[str]] = {}
+        for name, entry in program.inputs.items():
+            self.entries.setdefault(entry.device, []).append((name, entry))
+        for end in program.outputs:
+            if end.value is not None:
+                self.exits.setdefault(end.device, []).append(end.value)
+
+    def resident(self, device: str) -> set[str]:
+        """Names of the state that lives on a device."""
+        return {name for name, entry in self.entries.get(device, ()) if entry.resident}
+
+    def kept(self, device: str) -> set[Instance]:
+        """What a device still holds when the program ends: state that lives there, and outputs that end there."""
+        return {(name, 0) for names in (self.resident(device), self.exits.get(device, ())) for name in names}
 
 
 def insert_frees(program: Program) -> None:
     """Free every value behind its last use on each device, in place. Cost: linear."""
+    boundary = Boundary(program)
     for device, instructions in program.instructions.items():
-        keep = kept(program, device)
-        resident = {n for n, e in program.inputs.items() if e.resident and e.device == device}
-        last = {(n, 0): -1 for n, e in program.inputs.items() if e.device == device}
+        keep, resident = boundary.kept(device), boundary.resident(device)
+        last = {(n, 0): -1 for n, _ in boundary.entries.get(device, ())}
         for i, instruction in enumerate(instructions):
             for instance in (*uses(instruction), *makes(instruction)):
                 last[instance] = i
@@ -88,15 +111,17 @@ class Ledger:
     the frees behind it count as one. `footprint.Footprint` looks inside.
     """
 
-    def __init__(self, program: Program, device: str) -> None:
-        """Start with the inputs that are on `device` at the start, and what stands there all the time."""
+    def __init__(self, program: Program, device: str, boundary: Boundary | None = None) -> None:
+        """Start with the inputs that are on `device` at the start, and what stands there all the time.
+
+        Who walks over all devices gives the program's `boundary`, which is then not made for each of them.
+        """
         self.program, self.device = program, device
         self.live = sum(program.background.get(device, {}).values())
         self._storage: dict[Instance, Instance] = {}
         self._holders: dict[Instance, int] = {}
-        for name, entry in program.inputs.items():
-            if entry.device == device:
-                self._enter(name, entry)
+        for name, entry in (boundary or Boundary(program)).entries.get(device, ()):
+            self._enter(name, entry)
         self.highest = self.live
 
     def _enter(self, name: str, entry: Entry) -> None:
@@ -157,9 +182,9 @@ class Ledger:
 
 def peak_memory(program: Program) -> dict[str, int]:
     """Device -> bytes that are live on it at most. Cost: linear in the instructions."""
-    peaks = {}
+    peaks, boundary = {}, Boundary(program)
     for device in program.devices:
-        ledger = Ledger(program, device)
+        ledger = Ledger(program, device, boundary)
         for instruction in program.instructions.get(device, ()):
             ledger.step(instruction)
         peaks[device] = ledger.peak

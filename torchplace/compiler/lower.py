@@ -52,11 +52,12 @@ def lower(
 
     Cost: O(E log V).
     """
+    known = set(devices)
     for op in graph.ops:
-        if placement.get(op.name) not in devices:
+        if placement.get(op.name) not in known:
             raise _no_device(f"op {op.name!r} is placed on", placement.get(op.name), devices)
     for name, device in (owners or {}).items():
-        if device not in devices:
+        if device not in known:
             raise _no_device(f"input {name!r} is owned by", device, devices)
     program = _Lowering(graph, placement, devices, dict(owners or {}), duration, delay, before).run()
     measure_segments(program, graph, workspace)

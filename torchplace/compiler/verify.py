@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.lifetimes import Instance, kept, makes, peak_memory, uses
+from torchplace.compiler.lifetimes import Boundary, Instance, makes, peak_memory, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 
@@ -54,33 +54,35 @@ def find_faults(program: Program, capacity: Mapping[str, int]) -> list[Fault]:
     """Every fault of a program; an empty list when it is sound. Cost: linear in the instructions."""
     if malformed := [*_malformed(program)]:
         return malformed
-    faults = [f for device in program.devices for f in _lifetimes(program, device)]
+    boundary = Boundary(program)
+    faults = [f for device in program.devices for f in _lifetimes(program, device, boundary)]
     faults += _unmatched(program) or _deadlock(program)
     return faults + _over_capacity(program, capacity)
 
 
 def _malformed(program: Program) -> Iterator[Fault]:
     """Names that lead nowhere: later checks rely on them."""
+    known = set(program.devices)
     for device in program.instructions:
-        if device not in program.devices:
+        if device not in known:
             yield Fault("malformed", device, -1, f"is no device of the program; expected one of {program.devices}")
     for name, entry in program.inputs.items():
-        if entry.device not in program.devices:
+        if entry.device not in known:
             yield Fault("malformed", entry.device, -1, f"input %{name} starts on an unknown device")
         if name not in program.values:
             yield Fault("malformed", entry.device, -1, f"the program has no value %{name}, which it takes")
-    for device in program.background.keys() - set(program.devices):
+    for device in program.background.keys() - known:
         yield Fault("malformed", device, -1, "has a background, and is no device of the program")
     for end in program.outputs:
-        if end.value is not None and end.device not in program.devices:
+        if end.value is not None and end.device not in known:
             yield Fault("malformed", end.device, -1, f"output %{end.value} ends on an unknown device")
     for device, instructions in program.instructions.items():
         for i, instruction in enumerate(instructions):
-            if problem := _problem(program, device, instruction):
+            if problem := _problem(program, known, device, instruction):
                 yield Fault("malformed", device, i, f"'{instruction}': {problem}")
 
 
-def _problem(program: Program, device: str, instruction: Instruction) -> str:
+def _problem(program: Program, devices: set[str], device: str, instruction: Instruction) -> str:
     for name, _ in (*uses(instruction), *makes(instruction)):
         if name not in program.values:
             return f"the program has no value %{name}"
@@ -91,10 +93,10 @@ def _problem(program: Program, device: str, instruction: Instruction) -> str:
             return "" if instruction.state in program.inputs else f"%{instruction.state} is no input of the program"
         case Send() | Recv():
             other = instruction.to if isinstance(instruction, Send) else instruction.source
-            known = other in program.devices and other != device
+            known = other in devices and other != device
             return "" if known else f"{other!r} is no other device of the program"
         case Reduce():
-            return _group_problem(program, device, instruction.group)
+            return _group_problem(devices, device, instruction.group)
         case _:
             return ""
 
@@ -106,17 +108,17 @@ def _segment_problem(program: Program, device: str, run: Run) -> str:
     return "" if segment.device == device else f"the segment belongs to {segment.device}"
 
 
-def _group_problem(program: Program, device: str, group: tuple[str, ...]) -> str:
-    unknown = [name for name in group if name not in program.devices]
+def _group_problem(devices: set[str], device: str, group: tuple[str, ...]) -> str:
+    unknown = [name for name in group if name not in devices]
     if unknown:
         return f"{unknown[0]!r} is no device of the program"
     return "" if device in group else "the group does not have this device"
 
 
-def _lifetimes(program: Program, device: str) -> Iterator[Fault]:
+def _lifetimes(program: Program, device: str, boundary: Boundary) -> Iterator[Fault]:
     """Use before definition, double free and leak, on one device."""
-    held = {(n, 0) for n, e in program.inputs.items() if e.device == device}
-    resident = {(n, 0) for n, e in program.inputs.items() if e.device == device and e.resident}
+    held = {(n, 0) for n, _ in boundary.entries.get(device, ())}
+    resident = {(n, 0) for n in boundary.resident(device)}
     freed: set[Instance] = set()
     for i, instruction in enumerate(program.instructions.get(device, ())):
         for instance in uses(instruction):
@@ -132,12 +134,13 @@ def _lifetimes(program: Program, device: str) -> Iterator[Fault]:
                 yield Fault("redefined", device, i, f"'{instruction}': {_text(instance)} is still held; free it first")
             held.add(instance)
             freed.discard(instance)
-    yield from _at_the_end(program, device, held, freed)
+    yield from _at_the_end(program, device, boundary.kept(device), held, freed)
 
 
-def _at_the_end(program: Program, device: str, held: set[Instance], freed: set[Instance]) -> Iterator[Fault]:
+def _at_the_end(
+    program: Program, device: str, keep: set[Instance], held: set[Instance], freed: set[Instance]
+) -> Iterator[Fault]:
     """What a device holds and should not, and what it should hold and does not."""
-    keep = kept(program, device)
     for instance in sorted(held - keep):
         yield Fault("leak", device, -1, f"{_text(instance)} is still held at the end; free it")
     for instance in sorted(keep - held):

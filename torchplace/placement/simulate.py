@@ -9,7 +9,7 @@ from itertools import count
 
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.lifetimes import Instance, Ledger, active_devices, uses
+from torchplace.compiler.lifetimes import Boundary, Instance, Ledger, active_devices, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.placement.collective import Ring
@@ -58,6 +58,7 @@ class _Simulation:
         self.writers: dict[str, Op] = {name: op for op in graph.ops for name in op.mutates}
         self.agenda: list[tuple[float, int, Callable[[float], None]]] = []
         self.serial = count()
+        self.boundary = Boundary(program)
         self.devices = {d: _Device(self, d) for d in program.devices}
         self.traffic = Traffic(topology, self.later)
         groups = [CoRunning(group, self.later) for group in topology.coruns]
@@ -125,7 +126,7 @@ class _Device:
         self.instructions = simulation.program.instructions.get(name, [])
         self.at = 0
         self.paid = False  # the host's time for the transfer that is next has passed
-        self.ledger = Ledger(simulation.program, name)
+        self.ledger = Ledger(simulation.program, name, simulation.boundary)
         self.coming: dict[Instance, str] = {}  # what was posted and has not been used, and its source
         self.here: Counter[tuple[Instance, str]] = Counter()  # what has arrived and has not been used
         self.waiting: tuple[Instance, str] | None = None

@@ -45,6 +45,34 @@ def test_what_is_multiplied_with_what(op: Op, expected: tuple[int, ...]) -> None
     assert (found.batch, found.m, found.n, found.k) == expected
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "out", "expected"),
+    [
+        ((12, 5), (4, 5, 7), (12, 7), (4, 3, 7, 5)),  # groups of rows, as experts take tokens
+        ((13, 5), (4, 5, 7), (13, 7), (4, 4, 7, 5)),
+        ((5, 12), (12, 7), (4, 5, 7), (4, 5, 7, 3)),  # the gradient of the experts
+        ((4, 3, 5), (5, 12), (3, 12), (4, 3, 3, 5)),
+    ],
+)
+def test_grouped_products(
+    left: tuple[int, ...], right: tuple[int, ...], out: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    op = made("aten._grouped_mm.default", left, right, (4,), out=out)
+    op.flops = 2 * left[-2] * left[-1] * right[-1]
+    found = product_of(op)
+    assert found is not None
+    assert (found.batch, found.m, found.n, found.k) == expected
+    assert found.flops == pytest.approx(op.flops)
+
+
+def test_a_gradient_of_a_grouped_product_counts_both_of_its_products() -> None:
+    op = made("transformers.grouped_mm_fallback_backward.default", (12, 5), (4, 5, 7), (4,), (12, 7), out=(12, 5))
+    op.flops = 4 * 12 * 5 * 7
+    found = product_of(op)
+    assert found is not None
+    assert (found.batch, found.times) == (4, 2.0)
+
+
 def test_other_ops_are_no_products() -> None:
     assert product_of(made("aten.add.Tensor", (3, 5), (3, 5), out=(3, 5))) is None
 

@@ -48,6 +48,8 @@ def product_of(op: Op) -> Product | None:
         return _convolution(op, 0, 1, op.outputs[0] if op.outputs else None, 6)
     if base == "aten.convolution_backward":
         return _convolution(op, 1, 2, op.args[0], 7)
+    if base in ("aten._grouped_mm", "transformers.grouped_mm_fallback", "transformers.grouped_mm_fallback_backward"):
+        return _grouped(op)
     if "scaled_dot_product" in base or base.startswith(("aten._flash_attention", "aten._efficient_attention")):
         return _attention(op, 1 if base.endswith("_backward") else 0)
     return None
@@ -109,6 +111,22 @@ def _convolution(op: Op, image: int, kernel: int, made: object, transposed: int)
         outside, inside, pixels = weight[1], weight[0] // groups, _count(taken[2:])
     once = 2 * groups * outside * inside * window * taken[0] * pixels
     return Product(groups, outside, taken[0] * pixels, inside * window, window, op.flops / once if once else 1.0)
+
+
+def _grouped(op: Op) -> Product | None:
+    """A matrix for each group: of rows, of columns, or of what is summed over; groups count as equally large."""
+    left, right, ends = (_sizes(op, i) for i in range(3))
+    if len(left) < 2 or len(right) < 2 or not (ends and ends[0]):
+        return None
+    m, n, k, groups = left[-2], right[-1], left[-1], ends[0]
+    if len(left) == len(right) == 2:
+        k = -(-k // groups)
+    elif len(left) == 2:
+        m = -(-m // groups)
+    elif len(right) == 2:
+        n = -(-n // groups)
+    once = 2 * groups * m * n * k
+    return Product(groups, m, n, k, 1, op.flops / once if once and op.flops else 1.0)
 
 
 def _attention(op: Op, first: int) -> Product | None:
