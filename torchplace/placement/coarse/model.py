@@ -54,6 +54,7 @@ class Coarse:
         pinned: the device of each item that is fixed, else -1.
         values: what items hand to others.
         units: items that must be on one device, and those alone that are free of others.
+        barred: items that must not be on some devices -> these.
     """
 
     problem: Problem
@@ -65,6 +66,7 @@ class Coarse:
     pinned: tuple[int, ...]
     values: tuple[Handed, ...]
     units: tuple[tuple[int, ...], ...]
+    barred: Mapping[int, frozenset[int]]
     _ways: dict[tuple[int, int], Way] = field(default_factory=dict, init=False, repr=False)
     _links: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
@@ -74,7 +76,7 @@ class Coarse:
         ops = problem.graph.ops
         index = {op.name: i for i, op in enumerate(ops)}
         columns = list({id(problem.durations(d)): problem.durations(d) for d in problem.devices}.values())
-        kinds = [(_part(op, problem), problem.pins.get(op.name)) for op in ops]
+        kinds = [(_part(op, problem), problem.pins.get(op.name), problem.forbidden.get(op.name)) for op in ops]
         mean = [sum(column[op.name] for column in columns) / len(columns) for op in ops]
         joined = contract(mean, _arcs(problem, index), kinds, most)
         item_of = {ops[node].name: number for number, nodes in enumerate(joined) for node in nodes}
@@ -90,6 +92,11 @@ class Coarse:
             tuple(position.get(problem.pins.get(ops[nodes[0]].name, ""), -1) for nodes in joined),
             tuple(_values(problem, item_of)),
             _units(problem, item_of, len(joined)),
+            {
+                number: frozenset(position[device] for device in forbidden)
+                for number, nodes in enumerate(joined)
+                if (forbidden := kinds[nodes[0]][2])
+            },
         )
 
     @property

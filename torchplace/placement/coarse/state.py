@@ -45,7 +45,9 @@ class State(ABC):
 
     @property
     def fits(self) -> bool:
-        """Whether what stays is within the limits."""
+        """Whether what stays is within the limits, and nothing is where it must not be."""
+        if any(self.placed[item] in devices for item, devices in self.coarse.barred.items()):
+            return False
         return all(held <= limit for held, limit in zip(self.held, self.limits, strict=True))
 
     def attempt(self, moves: Sequence[Move], below: float) -> float:
@@ -56,8 +58,8 @@ class State(ABC):
             below: a score that is not below it need not be exact.
 
         Returns:
-            The score; infinite where memory does not suffice. Cost: of `Steady`, linear in the values that the items
-            touch; of `Stepping`, in all of them.
+            The score; infinite where memory does not suffice, or a device is forbidden. Cost: of `Steady`, linear in the
+            values that the items touch; of `Stepping`, in all of them.
         """
         self._before = []
         for items, there in moves:
@@ -67,6 +69,9 @@ class State(ABC):
         self.scored += 1
         touched = {there for _, there in moves}
         if any(self.held[there] > self.limits[there] for there in touched):
+            return inf
+        barred = self.coarse.barred
+        if barred and any(there in barred.get(item, ()) for items, there in moves for item in items):
             return inf
         return self._measure(below)
 
