@@ -58,7 +58,7 @@ class State(ABC):
             below: a score that is not below it need not be exact.
 
         Returns:
-            The score; infinite where memory does not suffice, or a device is forbidden. Cost: of `Steady`, linear in the
+            The score; infinite where memory does not suffice or a device is forbidden. Cost: of `Steady`, linear in the
             values that the items touch; of `Stepping`, in all of them.
         """
         self._before = []
