@@ -19,6 +19,7 @@ OURS = [
     "auto",
     "balanced",
     "heft",
+    "ideal-dp",
     "linear-dp",
     "m-etf",
     "memory-balanced",

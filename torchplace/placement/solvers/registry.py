@@ -104,6 +104,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.auto import Auto
     from torchplace.placement.solvers.balanced import Balanced
     from torchplace.placement.solvers.heft import Heft
+    from torchplace.placement.solvers.ideal_dp import IdealDp
     from torchplace.placement.solvers.linear_dp import LinearDp
     from torchplace.placement.solvers.m_etf import MemoryEtf
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
@@ -112,7 +113,19 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.round_robin import RoundRobin
     from torchplace.placement.solvers.single import Single
 
-    solvers = (Auto, Balanced, Heft, LinearDp, MemoryBalanced, MemoryEtf, MemorySequential, Random, RoundRobin, Single)
+    solvers = (
+        Auto,
+        Balanced,
+        Heft,
+        IdealDp,
+        LinearDp,
+        MemoryBalanced,
+        MemoryEtf,
+        MemorySequential,
+        Random,
+        RoundRobin,
+        Single,
+    )
     return {solver.name: solver for solver in solvers}
 
 

@@ -1,0 +1,100 @@
+"""Which of some devices that are alike gets which piece: pieces that hand each other much should be near."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+
+from torchplace.placement.coarse.model import Coarse
+
+MAX_LOOKS = 200_000
+"""Neighbours of pieces that are looked at."""
+
+
+def arrange(coarse: Coarse, placed: Sequence[int], alike: Iterable[Sequence[int]]) -> list[int]:
+    """Exchange what is on two devices, as long as that makes links less busy: a pairwise interchange.
+
+    Koopmans and Beckmann, "Assignment problems and the location of economic activities" (Econometrica 25, 1957), state
+    the problem, which is NP-hard; exchanges end in a local optimum. What is kept low is the sum of the squares of the
+    links' busy seconds: one that is busy for two counts more than two that are busy for one.
+
+    Args:
+        coarse: the items.
+        placed: the device of each.
+        alike: devices that may exchange all that they have: as fast as each other, and with as much room.
+
+    Returns:
+        The device of each item; what is pinned stays. Deterministic. Cost: linear in the values; then, for each
+        exchange that is tried, the neighbours of two pieces, times the links between them; `MAX_LOOKS` in all.
+    """
+    groups = [sorted(devices) for devices in alike]
+    pieces, left, improved = _Pieces(coarse, placed), MAX_LOOKS, True
+    while improved and left > 0:
+        improved = False
+        for one, other in (pair for devices in groups for pair in combinations(devices, 2)):
+            looks = len(pieces.near[one]) + len(pieces.near[other])
+            if looks and left > 0:
+                left -= looks
+                improved |= pieces.try_exchange(one, other)
+    return [there if coarse.pinned[item] >= 0 else pieces.at[there] for item, there in enumerate(placed)]
+
+
+class _Pieces:
+    """What devices have been given, by the number of the device that it was given to, and where it is now.
+
+    What is pinned to a device is a piece of its own, which never moves: its number is beyond those of the devices.
+    """
+
+    def __init__(self, coarse: Coarse, placed: Sequence[int]) -> None:
+        devices = range(len(coarse.devices))
+        self.coarse, self.at = coarse, [*devices, *devices]
+        self.near: list[dict[int, list[int]]] = [{} for _ in self.at]  # piece -> other -> [bytes to it, bytes from it]
+        self.busy: dict[int, float] = {}
+        self.cost = 0.0
+        count = len(devices)
+        piece = [there + count * (coarse.pinned[item] >= 0) for item, there in enumerate(placed)]
+        for value in coarse.values:
+            source = piece[value.source]
+            for target in {piece[t] for t in value.targets} - {source}:
+                self.near[source].setdefault(target, [0, 0])[0] += value.nbytes
+                self.near[target].setdefault(source, [0, 0])[1] += value.nbytes
+        for number in range(len(self.near)):
+            for other, nbytes, outwards in self._flows(number):
+                if outwards:
+                    self._carry(number, other, nbytes)
+
+    def try_exchange(self, one: int, other: int) -> bool:
+        """Exchange two pieces if that lowers the cost; whether it did."""
+        before = self.cost
+        self._exchange(one, other)
+        if self.cost < before * (1 - 1e-9):
+            return True
+        self._exchange(one, other)
+        return False
+
+    def _exchange(self, one: int, other: int) -> None:
+        self._carry_all(one, other, -1)
+        self.at[one], self.at[other] = self.at[other], self.at[one]
+        self._carry_all(one, other, 1)
+
+    def _carry_all(self, one: int, other: int, sign: int) -> None:
+        for piece in (one, other):
+            for neighbour, nbytes, outwards in self._flows(piece):
+                if piece == other and neighbour == one:
+                    continue  # told by the first
+                ends = (piece, neighbour) if outwards else (neighbour, piece)
+                self._carry(*ends, sign * nbytes)
+
+    def _flows(self, piece: int) -> Iterator[tuple[int, int, bool]]:
+        for neighbour, (outwards, inwards) in self.near[piece].items():
+            yield neighbour, outwards, True
+            yield neighbour, inwards, False
+
+    def _carry(self, source: int, target: int, nbytes: int) -> None:
+        here, there = self.at[source], self.at[target]
+        if here == there or not nbytes:
+            return
+        for link, per_byte in self.coarse.way(here, there).links:
+            before = self.busy.get(link, 0.0)
+            self.busy[link] = after = before + nbytes * per_byte
+            self.cost += after * after - before * before
