@@ -55,3 +55,8 @@ def test_a_cut_where_less_is_handed_over_remains() -> None:
     assert sorted(map(sorted, groups)) == [[0, 1], [2]]
     groups = fold([1.0, 0.0, 1.0], [0] * 3, [(0, 1), (1, 2)], [Shared(0, (1,), 1), Shared(1, (2,), 100)])
     assert sorted(map(sorted, groups)) == [[0], [1, 2]]
+
+
+def test_what_nobody_waits_for_stays_where_it_is_in_the_program() -> None:
+    assert fold([1.0, 0.0, 1.0], [0] * 3, [(0, 2)], []) == [[0, 1], [2]]
+    assert fold([1.0, 0.0, 1.0], [1, 1, 1], [(0, 2)], []) == [[0], [1], [2]]

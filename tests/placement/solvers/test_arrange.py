@@ -48,4 +48,4 @@ def test_a_pipeline_follows_the_fast_links() -> None:
     assert arrange(coarse, [0, 1, 2, 3], [range(4)]) in ([0, 2, 1, 3], [3, 1, 2, 0])
     assert arrange(coarse, [0, 1, 2, 3], [[0, 1], [2, 3]]) == [0, 1, 2, 3]
     made = problem(chain(4), Topology("ring", devices, (), tuple(links)), pins={"v0": "d3"})
-    assert arrange(Coarse.of(made, 100), [3, 1, 2, 0], [range(4)])[:2] == [3, 1]
+    assert arrange(Coarse.of(made, 100), [3, 0, 2, 1], [range(3)]) == [3, 1, 2, 0]

@@ -140,3 +140,11 @@ def test_many_devices_of_many_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     placement = IdealDp().solve(made)
     assert check(made, placement) == []
     assert len(set(placement.values())) > 1
+
+
+def test_where_nothing_can_be_contracted_cuts_follow_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ideal_dp, "KEPT", 20)
+    b = Builder()
+    b.returns(*(b.add_op(b.input(f"x{i}", 4), b.parameter(f"w{i}", 4)) for i in range(20)))
+    made = problem(b.graph, machine([2**20] * 4, bandwidth=1e9), objective="throughput")
+    assert sorted(map(list(IdealDp().solve(made).values()).count, made.devices)) == [5, 5, 5, 5]

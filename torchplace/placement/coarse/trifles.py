@@ -86,12 +86,25 @@ class _Trifles:
             for unit in reversed(range(len(self.time))):
                 if unit in self.members and self._belongs(unit, at_ends, *backwards):
                     self._join(unit, max(self.before[unit]), *backwards)
-        return [self.members[unit] for unit in sorted(self.members)]
+        return self._in_order()
+
+    def _in_order(self) -> list[list[int]]:
+        """What is left; trifles that nothing is handed to or by go with what comes before them."""
+        groups: list[list[int]] = []
+        for unit in sorted(self.members):
+            alone = not self.before[unit] and not self.after[unit]
+            if groups and alone and self._is_trifle(unit, 0.0):
+                groups[-1] += self.members[unit]
+            else:
+                groups.append(self.members[unit])
+        return groups
+
+    def _is_trifle(self, unit: int, moved: float) -> bool:
+        return bool(self.time[unit] <= self.brief and self.size[unit] <= max(self.small, 8 * moved))
 
     def _belongs(self, unit: int, at_ends: bool, ahead: _Near, behind: _Near, onward: _Bytes, back: _Bytes) -> bool:
         """Whether a cut on the other side of it is never worse than one between it and what is ahead."""
-        size, moved = self.size[unit], onward[unit] + back[unit]
-        if not ahead[unit] or self.time[unit] > self.brief or size > max(self.small, 8 * moved):
+        if not ahead[unit] or not self._is_trifle(unit, onward[unit] + back[unit]):
             return False
         return not behind[unit] if at_ends else len(ahead[unit]) == 1 and bool(onward[unit] >= back[unit])
 

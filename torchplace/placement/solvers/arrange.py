@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 from torchplace.placement.coarse.model import Coarse
 
-MAX_LOOKS = 200_000
-"""Neighbours of pieces that are looked at."""
+STARTS, MAX_LOOKS = 20, 50_000
+"""Where to begin: as it is, and shuffled; neighbours of pieces that are looked at in all."""
+_LESS = 1 - 1e-9
 
 
 def arrange(coarse: Coarse, placed: Sequence[int], alike: Iterable[Sequence[int]]) -> list[int]:
     """Exchange what is on two devices, as long as that makes links less busy: a pairwise interchange.
 
     Koopmans and Beckmann, "Assignment problems and the location of economic activities" (Econometrica 25, 1957), state
-    the problem, which is NP-hard; exchanges end in a local optimum. What is kept low is the sum of the squares of the
-    links' busy seconds: one that is busy for two counts more than two that are busy for one.
+    the problem, which is NP-hard; exchanges end in a local optimum, and the best of some is taken. What is kept low is
+    the sum of the squares of the links' busy seconds: one that is busy for two counts more than two that are for one.
 
     Args:
         coarse: the items.
@@ -27,16 +29,31 @@ def arrange(coarse: Coarse, placed: Sequence[int], alike: Iterable[Sequence[int]
         The device of each item; what is pinned stays. Deterministic. Cost: linear in the values; then, for each
         exchange that is tried, the neighbours of two pieces, times the links between them; `MAX_LOOKS` in all.
     """
-    groups = [sorted(devices) for devices in alike]
-    pieces, left, improved = _Pieces(coarse, placed), MAX_LOOKS, True
-    while improved and left > 0:
+    groups = [sorted(devices) for devices in alike if len(devices) > 1]
+    pieces, chance, left = _Pieces(coarse, placed), random.Random(0), MAX_LOOKS
+    best = pieces.cost, list(pieces.at)
+    for start in range(STARTS):
+        if not groups or left <= 0:
+            break
+        for devices in groups if start else ():
+            pieces.shuffle(devices, chance)
+        left = _descend(pieces, groups, left)
+        if pieces.cost < best[0] * _LESS:
+            best = pieces.cost, list(pieces.at)
+    return [there if coarse.pinned[item] >= 0 else best[1][there] for item, there in enumerate(placed)]
+
+
+def _descend(pieces: _Pieces, groups: Sequence[Sequence[int]], looks: int) -> int:
+    """Exchange pairs until none helps, or so many looks were taken; how many are left."""
+    improved = True
+    while improved and looks > 0:
         improved = False
         for one, other in (pair for devices in groups for pair in combinations(devices, 2)):
-            looks = len(pieces.near[one]) + len(pieces.near[other])
-            if looks and left > 0:
-                left -= looks
+            near = len(pieces.near[one]) + len(pieces.near[other])
+            if near and looks > 0:
+                looks -= near
                 improved |= pieces.try_exchange(one, other)
-    return [there if coarse.pinned[item] >= 0 else pieces.at[there] for item, there in enumerate(placed)]
+    return looks
 
 
 class _Pieces:
@@ -67,10 +84,15 @@ class _Pieces:
         """Exchange two pieces if that lowers the cost; whether it did."""
         before = self.cost
         self._exchange(one, other)
-        if self.cost < before * (1 - 1e-9):
+        if self.cost < before * _LESS:
             return True
         self._exchange(one, other)
         return False
+
+    def shuffle(self, pieces: Sequence[int], chance: random.Random) -> None:
+        """Let some pieces exchange their devices at random."""
+        for last in range(len(pieces) - 1, 0, -1):
+            self._exchange(pieces[last], pieces[chance.randrange(last + 1)])
 
     def _exchange(self, one: int, other: int) -> None:
         self._carry_all(one, other, -1)

@@ -23,6 +23,8 @@ from torchplace.placement.solvers.schedule import MAX_CANDIDATES
 
 MIN_IDEALS, MAX_IDEALS = 50, 2000
 """Sets that are looked at: as many as `MAX_WORK` allows, between these."""
+KEPT = 100
+"""Units that a graph is not contracted below."""
 MAX_STATES, MAX_WORK = 500, 10**8
 """Ways to choose a number of devices of each kind; these, times the kinds, times the square of the sets."""
 _NO_MORE = 1 + 1e-9
@@ -45,10 +47,11 @@ class IdealDp:
     (`arrange`).
 
     Limits: any two devices count as equally far until then; a value counts once where it leaves, even if it goes to
-    several devices; what goes to pinned ops and comes from them counts nothing. Exact on a graph that is contracted
-    until there are at most 2,000 ideals, fewer where devices are of many kinds (with all alike, from 25 devices on);
-    what takes next to no time is joined with a neighbour even before. Of many devices only so many of each kind are
-    looked at as leave 500 ways to choose. Has no seed and no search. Cost: near-linear in the ops; beyond that
+    several devices; what goes to pinned ops and comes from them counts nothing. Exact where there are at most 2,000
+    ideals, fewer with many devices (with all alike, from 25 on) or kinds of them. Else the graph is contracted, as far
+    as 100 units; then a cut may leave for later only what is near in the program. What takes next to no time is joined
+    with a neighbour in any case. Of many devices only so many of each kind are looked at as leave 500 ways to choose
+    their numbers. Has no seed and no search. Cost: near-linear in the ops; beyond that
     O(ideals^2 x (values of a unit + ways to choose x kinds)), in numpy.
     """
 
@@ -77,11 +80,15 @@ class _Cuts:
         sorts = _sorts(quotient, quotient.coarse.problem.limits(1.0))
         ways = prod(len(devices) + 1 for devices in sorts) * len(sorts)
         most = min(MAX_IDEALS, max(MIN_IDEALS, isqrt(MAX_WORK // ways)))
-        units = min(len(quotient.units), most - 1)
+        units = max(1, (most - 1) // 2)  # runs of an order may be twice as many as were asked for
         quotient = quotient.shrunk(units)
-        while (ideals := Ideals.of(len(quotient.units), quotient.arcs, most)) is None:
-            units = max(1, units * 2 // 3)
+        while (ideals := Ideals.of(len(quotient.units), quotient.arcs, most)) is None and units > KEPT:
+            units = max(KEPT, units * 2 // 3)
             quotient = quotient.shrunk(units)
+        width = len(quotient.units)
+        while ideals is None:
+            width //= 2
+            ideals = Ideals.of(len(quotient.units), [*quotient.arcs, *_band(quotient, width)], most)
         return cls(quotient, ideals)
 
     @cached_property
@@ -131,6 +138,11 @@ class _Cuts:
         for stage in stages:
             placed[member[:, stage.end] & ~member[:, stage.start]] = sorts[stage.kind][stage.number]
         return self.quotient.placed(placed.tolist())
+
+
+def _band(quotient: Quotient, width: int) -> list[tuple[int, int]]:
+    """Arcs that let no unit wait for one that comes so much later in the program: with 1, a chain is left."""
+    return [(unit, unit + width) for unit in range(len(quotient.units) - width)]
 
 
 def _sorts(quotient: Quotient, limits: Limits) -> list[list[int]]:
