@@ -98,6 +98,16 @@ class Quotient:
         return tuple(Shared(source, targets, nbytes) for (source, targets), nbytes in found.items())
 
     @cached_property
+    def ties(self) -> tuple[dict[int, int], ...]:
+        """For each unit, the others that it hands something to or takes something from -> bytes, both ways."""
+        found: list[dict[int, int]] = [{} for _ in self.units]
+        for source, targets, nbytes in self.values:
+            for target in targets:
+                found[source][target] = found[source].get(target, 0) + nbytes
+                found[target][source] = found[target].get(source, 0) + nbytes
+        return tuple(found)
+
+    @cached_property
     def busy(self) -> tuple[float, ...]:
         """Seconds for which each device is busy with what is pinned to it."""
         coarse = self.coarse

@@ -9,15 +9,15 @@ from torchplace.placement.problem import Problem
 
 
 def alike_devices(
-    problem: Problem, room: Mapping[str, int], states: int, busy: Mapping[str, float] | None = None
+    problem: Problem, room: Mapping[str, int], states: float = math.inf, busy: Mapping[str, float] | None = None
 ) -> list[list[str]]:
     """Devices, kind by kind: as fast, with as much room, and as busy already.
 
     Args:
         problem: whose devices they are.
         room: device name -> bytes that may be put there.
-        states: ways to choose a number of devices of each kind, at most. Where there are more, room and what is there
-            already make no kinds; then, kinds with the most devices lose some.
+        states: ways to choose a number of devices of each kind, at most; by default any. Where there are more, room
+            and what is there already make no kinds; then, kinds with the most devices lose some.
         busy: device name -> seconds for which it is busy already; by default none is.
     """
     kinds: list[list[str]] = []

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from torchplace.placement.coarse.model import Coarse
 
-STARTS, MAX_LOOKS = 20, 50_000
+STARTS, MAX_LOOKS = 20, 30_000
 """Where to begin: as it is, and shuffled; neighbours of pieces that are looked at in all."""
 _LESS = 1 - 1e-9
 

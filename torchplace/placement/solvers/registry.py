@@ -109,6 +109,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.m_etf import MemoryEtf
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
+    from torchplace.placement.solvers.min_cut import MinCut
     from torchplace.placement.solvers.random import Random
     from torchplace.placement.solvers.round_robin import RoundRobin
     from torchplace.placement.solvers.single import Single
@@ -122,6 +123,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
         MemoryBalanced,
         MemoryEtf,
         MemorySequential,
+        MinCut,
         Random,
         RoundRobin,
         Single,
