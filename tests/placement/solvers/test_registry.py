@@ -21,6 +21,7 @@ OURS = [
     "balanced",
     "heft",
     "ideal-dp",
+    "kernighan-lin",
     "linear-dp",
     "m-etf",
     "memory-balanced",

@@ -105,6 +105,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.balanced import Balanced
     from torchplace.placement.solvers.heft import Heft
     from torchplace.placement.solvers.ideal_dp import IdealDp
+    from torchplace.placement.solvers.kernighan_lin import KernighanLin
     from torchplace.placement.solvers.linear_dp import LinearDp
     from torchplace.placement.solvers.m_etf import MemoryEtf
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
@@ -119,6 +120,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
         Balanced,
         Heft,
         IdealDp,
+        KernighanLin,
         LinearDp,
         MemoryBalanced,
         MemoryEtf,
