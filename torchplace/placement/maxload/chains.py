@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from torchplace.placement.maxload.alike import alike_devices
 from torchplace.placement.maxload.problem import Handed, Kind, LoadProblem
 from torchplace.placement.problem import Problem
 
@@ -43,7 +43,7 @@ def chained(
 
     Cost: linear in ops + edges, times the kinds of devices.
     """
-    alike = _alike(problem, room, states)
+    alike = alike_devices(problem, room, states)
     kinds = tuple(Kind(names[0], len(names), max(0, min(room[d] for d in names))) for names in alike)
     columns = [problem.durations(names[0]) for names in alike]
     time = np.array([[sum(column[op] for op in unit) for unit in units] for column in columns])
@@ -52,27 +52,6 @@ def chained(
     arcs = [(i, i + 1) for i in range(len(units) - 1)] if arcs is None else arcs
     stated = LoadProblem(problem.graph.name, kinds, time.reshape(len(kinds), -1), size, values, tuple(arcs))
     return Chained(stated, tuple(name for names in alike for name in names))
-
-
-def _alike(problem: Problem, room: Mapping[str, int], states: int) -> list[list[str]]:
-    """Devices, kind by kind."""
-    alike: list[list[str]] = []
-    for with_room in (True, False):
-        kinds: dict[tuple[int, int], list[str]] = {}
-        for device in problem.devices:
-            kinds.setdefault((id(problem.durations(device)), room[device] if with_room else 0), []).append(device)
-        alike = list(kinds.values())
-        if _states(alike) <= states:
-            return alike
-    while _states(alike) > states:
-        largest = max(alike, key=len)
-        del largest[len(largest) // 2 :]
-        alike = [names for names in alike if names]
-    return alike
-
-
-def _states(alike: Sequence[Sequence[str]]) -> float:
-    return math.prod(len(names) + 1 for names in alike)
 
 
 def _values(problem: Problem, units: Sequence[Unit], link: tuple[float, float], kinds: int) -> list[Handed]:

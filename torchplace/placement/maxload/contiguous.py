@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from torchplace.placement.maxload.problem import Floats, Ints, LoadProblem, sums
+from torchplace.placement.maxload.stages import best_stages
 
 Order = Sequence[Sequence[int]]
 """Units of items that stay together, one after the other."""
@@ -29,52 +30,14 @@ def best_split(problem: LoadProblem, order: Order) -> tuple[float, Ints]:
         device comes when is free. Cost: O(units^2 x the product of the kinds' counts), in numpy; 8 bytes x units^2 for
         each kind and number of devices.
     """
-    costs = interval_loads(problem, order)
-    counts = [range(kind.number + 1) for kind in problem.kinds]
-    best: dict[tuple[int, ...], Floats] = {}
-    came: dict[tuple[int, ...], tuple[list[Ints], list[int]]] = {}
-    units = len(order)
-    for used in itertools.product(*counts):
-        starts, kinds = [], []
-        options = [] if any(used) else [np.where(np.arange(units + 1) > 0, np.inf, 0.0)]
-        for k, number in enumerate(used):
-            if number:
-                before = best[(*used[:k], number - 1, *used[k + 1 :])]
-                through = np.maximum(before[:, None], costs[k])
-                start = through.argmin(axis=0)
-                options.append(through[start, np.arange(units + 1)])
-                starts.append(start)
-                kinds.append(k)
-        best[used] = np.min(options, axis=0)
-        came[used] = starts, kinds
-    last = tuple(kind.number for kind in problem.kinds)
-    return float(best[last][units]), _walk(problem, order, costs, best, came, last)
-
-
-def _walk(
-    problem: LoadProblem,
-    order: Order,
-    costs: Floats,
-    best: dict[tuple[int, ...], Floats],
-    came: dict[tuple[int, ...], tuple[list[Ints], list[int]]],
-    used: tuple[int, ...],
-) -> Ints:
-    """Each item's device, from the end of the order back to its start."""
-    placed, end = np.zeros(problem.count, dtype=np.int64), len(order)
+    costs = [np.ascontiguousarray(loads.T) for loads in interval_loads(problem, order)]
+    load, stages = best_stages(costs, [kind.number for kind in problem.kinds])
+    placed = np.zeros(problem.count, dtype=np.int64)
     first = np.cumsum([0, *(kind.number for kind in problem.kinds)])
-    while any(used):
-        starts, kinds = came[used]
-        before = [(*used[:k], used[k] - 1, *used[k + 1 :]) for k in kinds]
-        through = [
-            max(best[b][start[end]], costs[k][start[end], end])
-            for b, start, k in zip(before, starts, kinds, strict=True)
-        ]
-        choice = int(np.argmin(through))
-        start, k = int(starts[choice][end]), kinds[choice]
-        for unit in order[start:end]:
-            placed[list(unit)] = first[k] + used[k] - 1
-        end, used = start, before[choice]
-    return placed
+    for stage in stages:
+        for unit in order[stage.start : stage.end]:
+            placed[list(unit)] = first[stage.kind] + stage.number
+    return load, placed
 
 
 def interval_loads(problem: LoadProblem, order: Order) -> Floats:

@@ -16,7 +16,7 @@ from torchplace.placement.solvers.refine import Refinement
 
 ALWAYS = ("single", "balanced", "linear-dp")
 """Asked and evaluated however short the time is."""
-QUICK = ("memory-balanced", "heft", "m-etf")
+QUICK = ("memory-balanced", "ideal-dp", "m-etf", "heft", "min-cut")
 """Asked in this order while there is time: they take a part of it at most."""
 SEARCHES = ("local-search", "anneal", "slice-ga", "cp-sat", "milp", "m-sct", "kernighan-lin")
 """Not asked: the refinement does what they do, or better in the same time."""
@@ -108,7 +108,8 @@ class _Race:
             self.errors.append(error)
             return
         except OptionError as error:  # another package's solver is broken: the default has to work without it
-            warnings.warn(str(error), stacklevel=4)
+            if name not in QUICK:  # `min-cut` needs an extra, which need not be there
+                warnings.warn(str(error), stacklevel=4)
             return
         self.enter(name, placement)
 

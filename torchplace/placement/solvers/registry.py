@@ -105,11 +105,14 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.auto import Auto
     from torchplace.placement.solvers.balanced import Balanced
     from torchplace.placement.solvers.heft import Heft
+    from torchplace.placement.solvers.ideal_dp import IdealDp
+    from torchplace.placement.solvers.kernighan_lin import KernighanLin
     from torchplace.placement.solvers.linear_dp import LinearDp
     from torchplace.placement.solvers.local_search import LocalSearch
     from torchplace.placement.solvers.m_etf import MemoryEtf
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
+    from torchplace.placement.solvers.min_cut import MinCut
     from torchplace.placement.solvers.random import Random
     from torchplace.placement.solvers.round_robin import RoundRobin
     from torchplace.placement.solvers.single import Single
@@ -117,7 +120,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
 
     solvers: tuple[Callable[[], Solver], ...] = (
         *(Single, Random, RoundRobin, MemorySequential, MemoryBalanced, Balanced, LinearDp, Heft, MemoryEtf),
-        *(LocalSearch, Anneal, SliceGa, Auto),
+        *(IdealDp, MinCut, KernighanLin, LocalSearch, Anneal, SliceGa, Auto),
     )
     return {solver().name: solver for solver in solvers}
 
