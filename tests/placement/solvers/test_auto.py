@@ -9,7 +9,7 @@ from tests.placement.graphs import FLOAT, Table, machine, problem
 from torchplace.errors import InfeasibleError
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.progress import listening
-from torchplace.placement.solvers.auto import ALWAYS, QUICK, SEARCHES, Auto
+from torchplace.placement.solvers.auto import ALWAYS, QUICK, Auto
 from torchplace.placement.solvers.registry import get_solver, solver_names
 
 W = 4 * FLOAT
@@ -27,7 +27,7 @@ def watched(memory: list[int], score: Mapping[str, float]) -> tuple[Problem, lis
 
 
 def test_the_members_are_among_ours() -> None:
-    named = (*ALWAYS, *QUICK, *SEARCHES)
+    named = (*ALWAYS, *QUICK)
     assert {*named} <= set(solver_names()) - {Auto.name}
     assert len(named) == len({*named})
 

@@ -16,10 +16,12 @@ from torchplace.placement.solvers.refine import Refinement
 
 ALWAYS = ("single", "balanced", "linear-dp")
 """Asked and evaluated however short the time is."""
-QUICK = ("memory-balanced", "ideal-dp", "m-etf", "heft", "min-cut")
+QUICK = ("memory-balanced", "m-etf", "heft")
 """Asked in this order while there is time: they take a part of it at most."""
-SEARCHES = ("local-search", "anneal", "slice-ga", "cp-sat", "milp", "m-sct", "kernighan-lin")
-"""Not asked: the refinement does what they do, or better in the same time."""
+SEARCHES = ("local-search", "anneal", "slice-ga", "cp-sat", "milp")
+"""Not asked: the refinement does what they do, from better placements."""
+SLOW = ("ideal-dp", "min-cut", "kernighan-lin", "m-sct")
+"""Not asked: seconds that the refinement needs more."""
 LAST = ("memory-sequential", "round-robin", "random")
 """Asked where nothing that fits has been found."""
 QUICK_SHARE = 0.25
@@ -76,7 +78,7 @@ def _others() -> list[str]:
     """Other packages' solvers."""
     from torchplace.placement.solvers.registry import solver_names
 
-    ours = (*ALWAYS, *QUICK, *SEARCHES, *LAST, Auto.name)
+    ours = (*ALWAYS, *QUICK, *SEARCHES, *SLOW, *LAST, Auto.name)
     return [name for name in solver_names() if name not in ours]
 
 
@@ -108,8 +110,7 @@ class _Race:
             self.errors.append(error)
             return
         except OptionError as error:  # another package's solver is broken: the default has to work without it
-            if name not in QUICK:  # `min-cut` needs an extra, which need not be there
-                warnings.warn(str(error), stacklevel=4)
+            warnings.warn(str(error), stacklevel=4)
             return
         self.enter(name, placement)
 
