@@ -15,7 +15,7 @@ class AlphaBeta:
     links have pieces (`Route.at`). Transfers that share links slow each other; that is the simulator's part, not this
     one's.
 
-    Cost: a search for each source that is asked for (`Topology.route`), then one look-up a call.
+    Cost: a search for each source that is asked for (`Topology.route_like`), then one look-up a call.
 
     Args:
         topology: where the routes are taken from.
@@ -47,7 +47,7 @@ class AlphaBeta:
         """
         route = self._cache.get((source, target))
         if route is None:
-            route = self._cache[source, target] = self.topology.route(source, target)
+            route = self._cache[source, target] = self.topology.route_like(source, target)
         return route.at(nbytes)
 
     def matrix(self, nbytes: float) -> list[list[float]]:

@@ -15,7 +15,10 @@ HOST_BRIDGE = "host-bridge"
 HOST_MEMORY = "host-memory"
 """Kind of the switches that transfers of devices without peer-to-peer are staged in."""
 
-OUTWARD = ("nic", "network-switch")
+NETWORK_SWITCH = "network-switch"
+"""Kind of the switches that join boxes."""
+
+OUTWARD = ("nic", NETWORK_SWITCH)
 """Kinds of the switches that lead out of a box: a device's own host memory is on its side of them."""
 
 

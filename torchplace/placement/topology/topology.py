@@ -21,6 +21,7 @@ from torchplace.placement.topology.route import Route
 from torchplace.placement.topology.routing import Network, unreachable
 from torchplace.placement.topology.staging import Staging, unstaged
 from torchplace.placement.topology.switch import Switch
+from torchplace.placement.topology.twins import Twins
 from torchplace.placement.topology.ways import Ways
 
 if TYPE_CHECKING:
@@ -146,6 +147,10 @@ class Topology:
         return {}
 
     @cached_property
+    def _twins(self) -> Twins:
+        return Twins(self.devices, self.switches, self.links)
+
+    @cached_property
     def _staging(self) -> Staging:
         return Staging(self._ways, self.devices, self.switches, self.links)
 
@@ -155,7 +160,7 @@ class Topology:
         Devices other than the two ends forward nothing, and what can stay in a box does not leave it (`ways`).
         Where one of the two cannot do peer-to-peer, the way goes through host memory (`staging`), and may pass a
         switch twice. The ends may be switches too, to cost a transfer from host memory. Empty when `source` is
-        `target`. Cached: one or two searches for each source (`RouteTable`).
+        `target`. Cached: one or two searches for each source (`RouteTable`), in one box of those alike (`twins`).
 
         Raises:
             TopologyError: a name is unknown, or an end is a switch that has no way there.
@@ -169,11 +174,36 @@ class Topology:
         for name in (source, target):
             if name not in self._network.index:
                 self.index(name)
-        staged = self._staging.stages(source, target)
-        links = self._staging.links(source, target) if staged else self._ways.best(source, target)
+        links = self._links(source, target)
         if links is None:
             raise TopologyError(f"topology {self.name!r} has no route from {source!r} to {target!r}")
         return Route(links)
+
+    def _links(self, source: str, target: str) -> tuple[Link, ...] | None:
+        """The links of a route: searched, or as between other boxes that are built like these."""
+        like = self._twins.pair(source, target)
+        if like == (source, target):
+            return self._search(source, target)
+        if like not in self._routes:
+            links = self._search(*like)
+            if links is None:
+                return None
+            self._routes[like] = Route(links)
+        links = self._twins.translated(self._routes[like].links, source, target)
+        return self._search(source, target) if links is None else links
+
+    def _search(self, source: str, target: str) -> tuple[Link, ...] | None:
+        if self._staging.stages(source, target):
+            return self._staging.links(source, target)
+        return self._ways.best(source, target)
+
+    def route_like(self, source: str, target: str) -> Route:
+        """A route that costs what `route` does, of the same sort: one for all pairs of boxes that are built alike.
+
+        Raises:
+            TopologyError: as of `route`.
+        """
+        return self.route(*self._twins.pair(source, target))
 
     @cached_property
     def digest(self) -> str:
@@ -220,7 +250,7 @@ class Topology:
                 shares.update(dict.fromkeys(group.devices, share))
         devices = (d.with_threads(*shares[d.name]) if d.name in shares else d for d in self.devices)
         dealt = replace(self, devices=tuple(devices))
-        for table in ("_network", "_ways", "_routes", "_staging"):  # the wires are the same
+        for table in ("_network", "_ways", "_routes", "_twins", "_staging"):  # the wires are the same
             dealt.__dict__[table] = getattr(self, table)
         return dealt
 
