@@ -254,9 +254,13 @@ class Graph:
             known.update((v.name, f"{keys[op.name]}#{i}") for i, v in enumerate(op.outputs))
         return keys
 
-    def fingerprint(self) -> str:
-        """Digest of the structure: equal for two captures of the same model on the same shapes."""
-        keys = self.keys()
+    def fingerprint(self, keys: Mapping[str, str] | None = None) -> str:
+        """Digest of the structure: equal for two captures of the same model on the same shapes.
+
+        Args:
+            keys: those of the graph, where they are known already.
+        """
+        keys = self.keys() if keys is None else keys
         order = {v.name: f"{keys[op.name]}#{i}" for op in self.ops for i, v in enumerate(op.outputs)}
         order.update((v.name, v.path or str(i)) for i, v in enumerate(self.inputs))
         ends = [_canonical(o.value, order) for o in self.outputs]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.collector import collector_paused
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.verify import verify
 from torchplace.errors import InfeasibleError
@@ -75,7 +76,15 @@ def make_plan(captured: Captured, request: Request) -> Plan:
     """
     evaluator = request.evaluator(captured, {})
     begun = perf_counter()
-    problem = Problem.build(
+    problem = _problem(captured, request, evaluator)
+    solver = get_solver(request.solver)
+    placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
+    return finish(evaluator, placement, request, solver.title, perf_counter() - begun)
+
+
+@collector_paused()
+def _problem(captured: Captured, request: Request, evaluator: Evaluator) -> Problem:
+    return Problem.build(
         captured.graph,
         request.topology.used(request.topology.device_names),
         request.cost,
@@ -88,9 +97,6 @@ def make_plan(captured: Captured, request: Request) -> Plan:
         optimizer=evaluator.optimizer,
         workspace=request.workspace,
     )
-    solver = get_solver(request.solver)
-    placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
-    return finish(evaluator, placement, request, solver.title, perf_counter() - begun)
 
 
 def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) -> Plan:
@@ -113,6 +119,7 @@ def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) 
     return finish(evaluator, placement, request, "follow", perf_counter() - begun)
 
 
+@collector_paused()
 def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request, solver: str, seconds: float) -> Plan:
     """Lower, verify and simulate a placement, and write down all that is known of it.
 
@@ -127,16 +134,18 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
     require_capacity(timeline.peak_memory, topology)
     state = evaluator.owners(placement)
     held = {v.name: v for v in captured.graph.inputs if v.name in state}
+    stored = dict.fromkeys(topology.device_names, 0)
+    for name, owner in state.items():
+        stored[owner] += held[name].nbytes
+    keys = captured.graph.keys()
     return Plan(
         name=captured.graph.name,
         topology=topology,
         placement=dict(placement),
-        keys=captured.graph.keys(),
-        fingerprint=captured.graph.fingerprint(),
+        keys=keys,
+        fingerprint=captured.graph.fingerprint(keys),
         parameters={held[n].path: d for n, d in state.items() if held[n].kind != "constant"},
-        parameter_bytes={
-            d: sum(held[n].nbytes for n, owner in state.items() if owner == d) for d in topology.device_names
-        },
+        parameter_bytes=stored,
         training=captured.training,
         objective=request.objective,
         solver=solver,
@@ -165,6 +174,7 @@ def _bound(part: Graph, request: Request) -> float:
     return min(lower_bound(part, topology.used(names[:n]), request.cost, request.objective) for n in counts)
 
 
+@collector_paused()
 def evaluation(evaluator: Evaluator, placement: Mapping[str, str], objective: str = "latency") -> Evaluation:
     """What a solver is told of a placement that it proposes."""
     timeline = evaluator.simulate(evaluator.programs(placement))
