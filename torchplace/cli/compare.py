@@ -26,6 +26,7 @@ from torchplace.cli.common import (
 from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.errors import OptionError
 from torchplace.placement.plan import Example
+from torchplace.placement.progress import listening
 from torchplace.placement.report.chart import check_chart
 from torchplace.placement.report.comparison import Comparison, row_text
 from torchplace.targets import load_target
@@ -72,7 +73,8 @@ def _solve(cells: Sequence[Cell], rows: Comparison) -> None:
         with Waiting("comparing", total=len(cells)) as waiting:
             for cell in cells:
                 waiting.note(str(cell))
-                rows.append(cell.row())
+                with listening(lambda told, cell=cell: waiting.note(f"{cell}: {told}")):  # type: ignore[misc]
+                    rows.append(cell.row())
                 waiting.line(row_text(rows[-1]))
                 waiting.advance()
     finally:

@@ -22,6 +22,7 @@ from torchplace.cli.common import (
     show,
 )
 from torchplace.cli.hints import Forbid, Pins, Together, hints
+from torchplace.placement.progress import listening
 from torchplace.targets import load_target
 
 
@@ -42,7 +43,7 @@ def plan(
 ) -> None:
     """Plan a model for a topology, without running it."""
     model, args, kwargs = load_target(target)
-    with Waiting(f"planning {target}"):
+    with Waiting(f"planning {target}") as waiting, listening(waiting.note):
         found = api.plan(
             model,
             args,
