@@ -7,7 +7,7 @@ import pytest
 from torchplace.errors import TopologyError
 from torchplace.placement.topology import Topology
 from torchplace.placement.topology.parts.networks import NETWORKS
-from torchplace.placement.topology.presets import network_names, preset_names
+from torchplace.placement.topology.presets import network_names, preset, preset_names
 from torchplace.placement.topology.presets.cluster import MAX_BOXES, Cluster, parse
 
 
@@ -32,9 +32,9 @@ def test_names_say_preset_number_and_network() -> None:
         ("dgx-h100*²@ndr400", ["'²' boxes"]),
         (f"dgx-h100*{MAX_BOXES + 1}@ndr400", ["boxes, expected a whole number"]),
         (f"dgx-h100*{'9' * 5000}@ndr400", ["boxes, expected a whole number"]),
-        ("dgx-h100*2", ["expected PRESET*N@NETWORK, such as 'dgx-h100*16@ndr400'"]),
-        ("dgx-h100@ndr400", ["expected PRESET*N@NETWORK"]),
-        ("dgx-h100*2*2@ndr400", ["expected PRESET*N@NETWORK"]),
+        ("dgx-h100*2@", ["no network ''"]),
+        ("dgx-h100@ndr400", ["expected PRESET*N or PRESET*N@NETWORK, such as 'dgx-h100*16@ndr400'"]),
+        ("dgx-h100*2*2@ndr400", ["expected PRESET*N or PRESET*N@NETWORK, such as 'dgx-h100*16@ndr400'"]),
         ("local*2@ndr400", ["no preset 'local'"]),
         ("a*b@c", ["no preset 'a'", "'b' boxes", "no network 'c'"]),
     ],
@@ -147,3 +147,17 @@ def test_a_hundred_boxes_of_consumer_gpus() -> None:
     cluster = Topology.preset("rtx4090x4*256@25gbe")
     assert len(cluster.devices) == 1024
     assert len(cluster.route("node0/gpu:0", "node255/gpu:3")) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("dgx-h100*2", "dgx-h100*2@ndr400"), ("dgx-a100*3", "dgx-a100*3@hdr200"), ("big-sur*2", "big-sur*2@100gbe")],
+)
+def test_without_a_network_boxes_are_on_their_own(name: str, whole: str) -> None:
+    assert preset(name) == preset(whole)
+    assert preset(name).name == whole
+
+
+def test_without_a_network_an_unknown_preset_is_named() -> None:
+    with pytest.raises(TopologyError, match=r"cluster 'dgx-h101\*2': no preset 'dgx-h101'"):
+        preset("dgx-h101*2")

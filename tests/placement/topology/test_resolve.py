@@ -49,7 +49,7 @@ def test_a_file_in_this_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("locl", "did you mean 'local'?"),
         ("zzzz", "no topology 'zzzz' (presets: big-sur, "),
         ("zzzz", "or a cluster of one, such as dgx-h100*16@ndr400; or local:N, or nvml, or a file that ends in .yaml"),
-        ("dgx-h100*2", "cluster 'dgx-h100*2': expected PRESET*N@NETWORK"),
+        ("dgx-h100*2*2", "cluster 'dgx-h100*2*2': expected PRESET*N"),
         ("", "no topology ''"),
         ("nowhere.yaml", "topology file nowhere.yaml: cannot be read"),
         ("some/where", "topology file some/where: the suffix is ''"),

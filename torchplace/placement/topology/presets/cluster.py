@@ -1,5 +1,7 @@
 """Clusters of any preset by name: "dgx-h100*16@ndr400" is sixteen DGX H100 on InfiniBand NDR.
 
+Without a network, "dgx-h100*16", boxes are on the one that the machine is sold with (`Machine.network`).
+
 Each box keeps its own structure, with "node0/" and so on before every name, and gets its NICs, where the machine has
 them: "node3/nic:0". All NICs are joined to one switch, "network" (`networks` says how idealised that is). A box whose
 NICs are more than one is multi-rail: routes use the NIC that is nearest to each end.
@@ -25,7 +27,7 @@ from torchplace.placement.topology.topology import Topology
 MAX_BOXES = 4096
 """Boxes that a cluster has at most; a name with a slip in it should not fill the memory."""
 
-_PATTERN = re.compile(r"([^*@]*)\*([^*@]*)@([^*@]*)")
+_PATTERN = re.compile(r"([^*@]*)\*([^*@]*)(?:@([^*@]*))?")
 
 
 class Cluster(NamedTuple):
@@ -52,8 +54,10 @@ def parse(name: str) -> Cluster:
     """
     found = _PATTERN.fullmatch(name)
     if not found:
-        raise TopologyError(f"cluster {name!r}: expected PRESET*N@NETWORK, such as 'dgx-h100*16@ndr400'")
+        raise TopologyError(f"cluster {name!r}: expected PRESET*N or PRESET*N@NETWORK, such as 'dgx-h100*16@ndr400'")
     preset, count, network = found.groups()
+    if network is None:
+        network = PRESETS[preset].network if preset in PRESETS else next(iter(NETWORKS))
     faults = [*_unknown("preset", preset, PRESETS), *_miscounted(count), *_unknown("network", network, NETWORKS)]
     if faults:
         raise TopologyError(f"cluster {name!r}: {'; '.join(faults)}")

@@ -31,4 +31,4 @@ def dgx1_p100() -> Topology:
     return dgx1("dgx1-p100", P100_SXM2, CUBE_MESH)
 
 
-MACHINE = Machine(dgx1_p100, NICS, SLOT)
+MACHINE = Machine(dgx1_p100, NICS, SLOT, "edr100")

@@ -31,4 +31,4 @@ def dgx1_v100() -> Topology:
     return dgx1("dgx1-v100", V100_SXM2_16GB, CUBE_MESH)
 
 
-MACHINE = Machine(dgx1_v100, NICS, SLOT)
+MACHINE = Machine(dgx1_v100, NICS, SLOT, "edr100")

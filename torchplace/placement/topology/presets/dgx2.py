@@ -44,4 +44,4 @@ def dgx2() -> Topology:
     return Topology("dgx2", V100_SXM3_32GB.devices(GPUS), switches, tuple(links))
 
 
-MACHINE = Machine(dgx2, tuple(f"pcie:{i}" for i in range(8)), PCIE3)
+MACHINE = Machine(dgx2, tuple(f"pcie:{i}" for i in range(8)), PCIE3, "edr100")

@@ -46,4 +46,4 @@ def dgx_a100() -> Topology:
     return Topology("dgx-a100", A100_SXM4_80GB.devices(GPUS), switches, tuple(links))
 
 
-MACHINE = Machine(dgx_a100, tuple(f"pcie:{i}" for i in range(GPUS)), PCIE4)
+MACHINE = Machine(dgx_a100, tuple(f"pcie:{i}" for i in range(GPUS)), PCIE4, "hdr200")

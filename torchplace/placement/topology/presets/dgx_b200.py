@@ -22,4 +22,4 @@ def dgx_b200() -> Topology:
     return hgx("dgx-b200", B200, "emerald-rapids")
 
 
-MACHINE = Machine(dgx_b200, NICS, SLOT)
+MACHINE = Machine(dgx_b200, NICS, SLOT, "ndr400")

@@ -22,4 +22,4 @@ def dgx_h100() -> Topology:
     return hgx("dgx-h100", H100_SXM5, "sapphire-rapids")
 
 
-MACHINE = Machine(dgx_h100, NICS, SLOT)
+MACHINE = Machine(dgx_h100, NICS, SLOT, "ndr400")

@@ -17,8 +17,11 @@ class Machine:
         build: makes its topology, without NICs.
         nics: the switch or socket that each NIC is plugged into, one entry for each NIC.
         slot: the PCIe link of a NIC.
+        network: that joins boxes where a cluster's name says none: the one that the machine is sold with, else
+            100 Gbit/s Ethernet.
     """
 
     build: Callable[[], Topology]
     nics: tuple[str, ...]
     slot: Pcie
+    network: str = "100gbe"
