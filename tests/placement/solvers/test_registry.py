@@ -24,6 +24,7 @@ OURS = [
     "kernighan-lin",
     "linear-dp",
     "m-etf",
+    "m-sct",
     "memory-balanced",
     "memory-sequential",
     "min-cut",

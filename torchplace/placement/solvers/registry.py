@@ -108,6 +108,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.kernighan_lin import KernighanLin
     from torchplace.placement.solvers.linear_dp import LinearDp
     from torchplace.placement.solvers.m_etf import MemoryEtf
+    from torchplace.placement.solvers.m_sct import MemorySct
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
     from torchplace.placement.solvers.min_cut import MinCut
@@ -124,6 +125,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
         LinearDp,
         MemoryBalanced,
         MemoryEtf,
+        MemorySct,
         MemorySequential,
         MinCut,
         Random,
