@@ -26,6 +26,7 @@ OURS = [
     "linear-dp",
     "local-search",
     "m-etf",
+    "m-sct",
     "memory-balanced",
     "memory-sequential",
     "min-cut",

@@ -110,6 +110,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.linear_dp import LinearDp
     from torchplace.placement.solvers.local_search import LocalSearch
     from torchplace.placement.solvers.m_etf import MemoryEtf
+    from torchplace.placement.solvers.m_sct import MemorySct
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
     from torchplace.placement.solvers.min_cut import MinCut
@@ -119,7 +120,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.slice_ga import SliceGa
 
     solvers: tuple[Callable[[], Solver], ...] = (
-        *(Single, Random, RoundRobin, MemorySequential, MemoryBalanced, Balanced, LinearDp, Heft, MemoryEtf),
+        *(Single, Random, RoundRobin, MemorySequential, MemoryBalanced, Balanced, LinearDp, Heft, MemoryEtf, MemorySct),
         *(IdealDp, MinCut, KernighanLin, LocalSearch, Anneal, SliceGa, Auto),
     )
     return {solver().name: solver for solver in solvers}
