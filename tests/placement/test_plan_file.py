@@ -105,6 +105,13 @@ def put(*path: str, value: object) -> Callable[[dict[str, Any]], object]:
     return change
 
 
+def test_a_file_from_before_bounds_had_names_is_read(tmp_path: Path) -> None:
+    plan = plan_of()
+    plan.save(tmp_path / "plan.json")
+    (tmp_path / "old.json").write_text(sealed(lambda data: data.pop("bound"))((tmp_path / "plan.json").read_text()))
+    same(Plan.load(tmp_path / "old.json"), dataclasses.replace(plan, bound=""))
+
+
 NOWHERE = "it uses device 'd9', which its topology"
 CORRUPTIONS: dict[str, tuple[Callable[[str], str], str]] = {
     "moved an op": (edited(put("placement", "layer1", value="d2")), "was changed after it was saved"),

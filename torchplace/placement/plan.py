@@ -125,6 +125,7 @@ class Plan:
         optimizer: whose state is counted in the memory: its kind or class; "" for none.
         predicted: what it should cost.
         lower_bound: seconds that no plan can beat on this cost model, of what the objective says.
+        bound: the relaxation that gave it, of each part where they differ; "" if it is not known.
         programs: what runs, one for each part (empty when loaded from a file).
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
@@ -146,6 +147,7 @@ class Plan:
     seed: int
     predicted: Predicted
     lower_bound: float
+    bound: str = ""
     optimizer: str = ""
     programs: tuple[Program, ...] = ()
     timeline: Timeline | None = None

@@ -50,6 +50,7 @@ class _PlanRecord(_Record):
     seed: int
     predicted: _Predicted
     lower_bound: float = Field(ge=0)
+    bound: str = ""
     optimizer: str = ""
     rest: list[_PlanRecord] = []
 

@@ -8,7 +8,6 @@ from time import perf_counter
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.collector import collector_paused
-from torchplace.compiler.graph import Graph
 from torchplace.compiler.verify import verify
 from torchplace.errors import InfeasibleError
 from torchplace.placement.bounds import lower_bound
@@ -79,7 +78,7 @@ def make_plan(captured: Captured, request: Request) -> Plan:
     problem = _problem(captured, request, evaluator)
     solver = get_solver(request.solver)
     placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
-    return finish(evaluator, placement, request, solver.title, perf_counter() - begun)
+    return finish(evaluator, placement, request, solver.title, perf_counter() - begun, problem.pins)
 
 
 @collector_paused()
@@ -120,8 +119,23 @@ def follow_plan(captured: Captured, request: Request, fixed: Mapping[str, str]) 
 
 
 @collector_paused()
-def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request, solver: str, seconds: float) -> Plan:
+def finish(
+    evaluator: Evaluator,
+    placement: Mapping[str, str],
+    request: Request,
+    solver: str,
+    seconds: float,
+    pins: Mapping[str, str] | None = None,
+) -> Plan:
     """Lower, verify and simulate a placement, and write down all that is known of it.
+
+    Args:
+        evaluator: of the captured graph.
+        placement: op name -> device.
+        request: what was asked.
+        solver: whose placement it is.
+        seconds: that it took.
+        pins: op name -> device, what every placement had to keep to: the lower bound is that of plans which do.
 
     Raises:
         InfeasibleError: the programs need more memory than a device has.
@@ -138,6 +152,7 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
     for name, owner in state.items():
         stored[owner] += held[name].nbytes
     keys = captured.graph.keys()
+    bound = lower_bound(evaluator, request.objective, pins)
     return Plan(
         name=captured.graph.name,
         topology=topology,
@@ -154,24 +169,11 @@ def finish(evaluator: Evaluator, placement: Mapping[str, str], request: Request,
         seed=request.seed,
         optimizer=optimizer_name(request.optimizer) if captured.training else "",
         predicted=Predicted.of(timeline, programs, topology, evaluator.memory(programs)),
-        lower_bound=_lower_bound(captured, request),
+        lower_bound=bound.seconds,
+        bound=bound.source,
         programs=programs,
         timeline=timeline,
     )
-
-
-def _lower_bound(captured: Captured, request: Request) -> float:
-    """What no plan can beat: parts run one after the other, but in steady state at the same time."""
-    if request.objective == "throughput":
-        return _bound(captured.graph, request)
-    return sum(_bound(part, request) for part in captured.parts)
-
-
-def _bound(part: Graph, request: Request) -> float:
-    """The lower bound of a part, whichever number of devices it may use."""
-    topology, names = request.topology, request.topology.device_names
-    counts = range(1, len(names) + 1) if topology.shares_threads else (len(names),)
-    return min(lower_bound(part, topology.used(names[:n]), request.cost, request.objective) for n in counts)
 
 
 @collector_paused()

@@ -25,7 +25,9 @@ def test_a_plan_as_people_read_it() -> None:
         assert capacity == "1.00 MiB"
         assert received == f"{p.bytes_in[device]} B"
         assert sent == f"{p.bytes_out[device]} B"
-    assert f"predicted step time {p.step_time:.3g} s (forward; costs: table); lower bound 3 s" in text
+    assert f"predicted step time {p.step_time:.3g} s (forward; costs: table)" in text.splitlines()
+    gap = f"so the plan is at most {100 * plan.gap:.1f}% above it"
+    assert f"lower bound 3.02 s (critical path with transfers), {gap}" in text.splitlines()
     assert "solver by hand, objective latency, 250 ms, seed 7" in text
 
 
@@ -54,7 +56,7 @@ def test_devices_that_do_nothing_share_a_line() -> None:
 
 
 def test_what_else_a_plan_may_be() -> None:
-    plan = dataclasses.replace(plan_of(), training=True, lower_bound=0.0)
+    plan = dataclasses.replace(plan_of(), training=True, lower_bound=0.0, bound="")
     assert "(forward and backward; costs: table)" in plan_text(plan)
     assert "lower bound 0 us; the gap is unknown" in plan_text(plan)
     broken = dataclasses.replace(plan, rest=(plan_of({"v0": "d0", "v1": "d0"}, chain(2)),))

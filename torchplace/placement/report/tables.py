@@ -74,11 +74,12 @@ def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
     measure = MEASURE[plan.objective]
-    other = "" if plan.objective == "latency" else f"step time {duration_text(plan.predicted.step_time)}; "
+    other = "" if plan.objective == "latency" else f"; step time {duration_text(plan.predicted.step_time)}"
+    by = f" ({plan.bound})" if plan.bound else ""
     gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
     lines = [
-        f"predicted {measure} {duration_text(plan.value)} ({what}; costs: {plan.cost}); {other}"
-        f"lower bound {duration_text(plan.lower_bound)}{gap}",
+        f"predicted {measure} {duration_text(plan.value)} ({what}; costs: {plan.cost}){other}",
+        f"lower bound {duration_text(plan.lower_bound)}{by}{gap}",
         f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
     ]
     if plan.optimizer:

@@ -68,7 +68,10 @@ class _Keeping(Schedule):
         duration = self.problem.duration(op.name, device)
         if start + duration <= wanted or start >= after or self._is_urgent(inputs, start):
             return start
-        if any(super(_Keeping, self)._start(child, taken, other) < wanted for other in self._candidates(taken, 0)):
+        if any(
+            super(_Keeping, self)._start(child, taken, other) < wanted
+            for other in self._candidates(child.name, taken, 0)
+        ):
             return start
         return self.slots[device].earliest(after, duration)
 
