@@ -14,7 +14,7 @@ _POWER = 12
 class Loads:
     """Seconds for which each device computes in a step, and each link carries bytes.
 
-    A value goes once to each device that takes it.
+    A value goes once to each device that takes it, in each part of the step.
 
     Attributes:
         placed: the device of each item.
@@ -28,10 +28,10 @@ class Loads:
         self.link: dict[int, float] = {}
         self._scale = 1.0 / (sum(map(min, zip(*coarse.time, strict=True))) / len(coarse.devices) or 1.0)
         self._norm = self._highest = 0.0
-        self._counts: list[Counter[int]] = []  # of each value: device -> items there that take it
+        self._counts: list[Counter[int]] = []  # of all that is sent: device -> items there that take it
         for item, at in enumerate(placed):
             self._compute(at, coarse.time[coarse.kind_of[at]][item])
-        for value in coarse.values:
+        for value in coarse.sent:
             counts = Counter(self.placed[target] for target in value.targets)
             self._counts.append(counts)
             for there in counts:
@@ -64,12 +64,12 @@ class Loads:
         self._compute(there, coarse.time[coarse.kind_of[there]][item])
         self.placed[item] = there
         for number in coarse.made[item]:
-            nbytes = coarse.values[number].nbytes
+            nbytes = coarse.sent[number].nbytes
             for other in self._counts[number]:
                 self._carry(here, other, -nbytes)
                 self._carry(there, other, nbytes)
         for number in coarse.taken[item]:
-            value, counts = coarse.values[number], self._counts[number]
+            value, counts = coarse.sent[number], self._counts[number]
             source = self.placed[value.source]
             counts[here] -= 1
             if not counts[here]:

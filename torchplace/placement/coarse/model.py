@@ -110,18 +110,29 @@ class Coarse:
         return {op: number for number, ops in enumerate(self.items) for op in ops}
 
     @cached_property
+    def sent(self) -> tuple[Handed, ...]:
+        """The values as they are sent: a later part of the step, a program of its own, has them sent once more."""
+        found = []
+        for value in self.values:
+            parts = {self.part[target]: None for target in value.targets} if value.when != END else {0: None}
+            for part in parts:
+                there = (target for target in value.targets if value.when == END or self.part[target] == part)
+                found.append(value._replace(targets=tuple(there)))
+        return tuple(found)
+
+    @cached_property
     def made(self) -> tuple[tuple[int, ...], ...]:
-        """For each item, the values of which it is the source."""
+        """For each item, what is sent of which it is the source."""
         found: list[list[int]] = [[] for _ in self.items]
-        for number, value in enumerate(self.values):
+        for number, value in enumerate(self.sent):
             found[value.source].append(number)
         return tuple(map(tuple, found))
 
     @cached_property
     def taken(self) -> tuple[tuple[int, ...], ...]:
-        """For each item, the values that it takes."""
+        """For each item, what is sent that it takes."""
         found: list[list[int]] = [[] for _ in self.items]
-        for number, value in enumerate(self.values):
+        for number, value in enumerate(self.sent):
             for target in value.targets:
                 found[target].append(number)
         return tuple(map(tuple, found))
