@@ -56,6 +56,16 @@ class Clock:
                 break
         return total
 
+    def starts(self, placed: Sequence[int]) -> list[float]:
+        """Seconds, since its part began, at which each item begins."""
+        found = [0.0] * len(placed)
+        for number in range(len(self.parts)):
+            part = _Part(self, number, placed)
+            part.run(inf)
+            for item, start in part.start.items():
+                found[item] = start
+        return found
+
     def critical(self, placed: Sequence[int]) -> list[int]:
         """Items that nothing could delay without delaying the end: in each part, a chain from its last item back."""
         found: list[int] = []

@@ -104,6 +104,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.anneal import Anneal
     from torchplace.placement.solvers.auto import Auto
     from torchplace.placement.solvers.balanced import Balanced
+    from torchplace.placement.solvers.cp_sat import CpSat
     from torchplace.placement.solvers.heft import Heft
     from torchplace.placement.solvers.ideal_dp import IdealDp
     from torchplace.placement.solvers.kernighan_lin import KernighanLin
@@ -113,6 +114,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
     from torchplace.placement.solvers.m_sct import MemorySct
     from torchplace.placement.solvers.memory_balanced import MemoryBalanced
     from torchplace.placement.solvers.memory_sequential import MemorySequential
+    from torchplace.placement.solvers.milp import Milp
     from torchplace.placement.solvers.min_cut import MinCut
     from torchplace.placement.solvers.random import Random
     from torchplace.placement.solvers.round_robin import RoundRobin
@@ -121,7 +123,7 @@ def _builtin() -> dict[str, Callable[[], Solver]]:
 
     solvers: tuple[Callable[[], Solver], ...] = (
         *(Single, Random, RoundRobin, MemorySequential, MemoryBalanced, Balanced, LinearDp, Heft, MemoryEtf, MemorySct),
-        *(IdealDp, MinCut, KernighanLin, LocalSearch, Anneal, SliceGa, Auto),
+        *(IdealDp, MinCut, KernighanLin, LocalSearch, Anneal, SliceGa, CpSat, Milp, Auto),
     )
     return {solver().name: solver for solver in solvers}
 

@@ -1,0 +1,1 @@
+"""The placement problem as a mixed-integer model, and a search with whoever solves such models."""
