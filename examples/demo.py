@@ -9,10 +9,13 @@ from rich.console import Console
 
 import torchplace as tp
 from examples.gpt2 import build
+from torchplace.placement.report.comparison import row_text
 from torchplace.runtime.rehearsal import measure
 
 DEVICES = 2
 TOPOLOGY = "big-sur"
+SECONDS = 3.0
+"""That each solver may search: with 10, the default of `tp.plan`, the plan is a little better."""
 
 
 def main() -> None:
@@ -21,7 +24,9 @@ def main() -> None:
     console.rule("1. capture GPT-2 (12 layers, random weights) for training, compare solvers")
     model, args = build()
     with console.status("capturing and solving"):
-        rows = tp.compare(model, args, topology=TOPOLOGY, training=True, on_row=lambda row: None)
+        rows = tp.compare(
+            model, args, topology=TOPOLOGY, training=True, time_limit=SECONDS, on_row=lambda row: print(row_text(row))
+        )
     print(rows)
 
     console.rule(f"2. the chosen plan for {TOPOLOGY}, 8 GPUs that need not be here")
