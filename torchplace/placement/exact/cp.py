@@ -6,6 +6,7 @@ from ortools.sat.python import cp_model
 
 from torchplace.placement.exact.engine import CLOSE, Outcome
 from torchplace.placement.exact.model import YES, Linear, Model, Scale, Stay
+from torchplace.placement.maxload.exact import run
 
 
 class CpEngine:
@@ -23,14 +24,9 @@ class CpEngine:
 
     def solve(self, model: Model, *, seconds: float, effort: float, seed: int) -> Outcome:
         """See `Engine.solve`; the effort is CP-SAT's own measure of work."""
-        stated, solver = _Stated(model), cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = seed
-        solver.parameters.max_time_in_seconds = seconds
-        solver.parameters.relative_gap_limit = CLOSE
-        solver.parameters.max_deterministic_time = effort
+        stated = _Stated(model)
         seen = _Seen(stated.variables)
-        status = solver.solve(stated.model, seen)
+        solver, status = run(stated.model, seconds, seed, effort=effort, gap=CLOSE, seen=seen)
         if status == cp_model.INFEASIBLE:
             return Outcome([], model.limit * (1 - CLOSE), True)
         bound = solver.best_objective_bound / model.scale.steps * model.limit

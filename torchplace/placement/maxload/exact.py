@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from time import sleep
 from typing import Any
 
@@ -159,8 +160,24 @@ SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
 """Outcomes that come with an answer."""
 
 
-def run(model: cp_model.CpModel, seconds: float, seed: int = 0) -> tuple[cp_model.CpSolver, Any]:
+def run(
+    model: cp_model.CpModel,
+    seconds: float,
+    seed: int = 0,
+    *,
+    effort: float = inf,
+    gap: float = 0.0,
+    seen: cp_model.CpSolverSolutionCallback | None = None,
+) -> tuple[cp_model.CpSolver, Any]:
     """Let CP-SAT work on a model for some time, on one core; returns the solver and the outcome.
+
+    Args:
+        model: what to solve.
+        seconds: of time, at most.
+        seed: of the search.
+        effort: of CP-SAT's deterministic time, at most: where it ends first, the outcome is always the same.
+        gap: relative, between the answer and the bound, at which it ends.
+        seen: is told of each solution.
 
     An interrupt ends it at once, and is raised. CP-SAT's own handling of it is off: it swallows an interrupt, and
     leaves the process without Python's handler, so that the next one kills it. Nor can Python raise anything as long as
@@ -171,8 +188,11 @@ def run(model: cp_model.CpModel, seconds: float, seed: int = 0) -> tuple[cp_mode
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
     solver.parameters.catch_sigint_signal = False
+    solver.parameters.relative_gap_limit = gap
+    if effort < inf:
+        solver.parameters.max_deterministic_time = effort
     with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(solver.solve, model)
+        outcome = pool.submit(solver.solve, model, seen)
         try:
             return solver, outcome.result()
         finally:
