@@ -86,9 +86,10 @@ def test_families_share_what_segments_take(trained: tuple[Net, tp.Plan, Validati
 
 
 def test_it_prints_and_is_json(trained: tuple[Net, tp.Plan, Validation]) -> None:
-    _, _, found = trained
-    for word in ("Net on local", "critical path", "native_batch_norm_backward", "the furthest off"):
+    _, plan, found = trained
+    for word in ("Net on local", "critical path", "the furthest off"):
         assert word in str(found)
+    assert any(op in str(found) for op in plan.placement), "which ones are the furthest off is this machine's affair"
     assert json.loads(json.dumps(found.to_dict()))["topology"] == "local"
 
 
