@@ -47,3 +47,11 @@ def test_the_state_of_an_optimizer_is_in_the_memory(torchplace: Run) -> None:
     assert state == 2 * 4 * (8 * 16 + 16 + 16 * 8 + 8) + 4 * 4, "two tensors like each parameter, and a step counter"
     [row] = json.loads(torchplace("compare", *common, "--solvers", "single").stdout)
     assert sum(parts.get("optimizer", 0) for parts in row["predicted"]["memory"].values()) == state
+
+
+def test_the_source_of_costs_is_asked_for(torchplace: Run) -> None:
+    plan = json.loads(
+        torchplace("plan", "model.py:build", "--topology", "local:2", "--cost", "roofline", "--json").stdout
+    )
+    assert plan["cost"] == "roofline"
+    assert_one_message(torchplace("plan", "model.py:build", "--cost", "guess"), "guess", "roofline")

@@ -10,6 +10,7 @@ import typer
 from torchplace import api
 from torchplace.cli.common import (
     AsJson,
+    Cost,
     Limit,
     Objective,
     Optimizer,
@@ -31,6 +32,7 @@ def plan(
     topology: TopologyName = None,
     solver: Solver = "auto",
     objective: Objective = "latency",
+    cost: Cost = "auto",
     training: Training = False,
     optimizer: Optimizer = None,
     time_limit: Limit = None,
@@ -51,6 +53,7 @@ def plan(
             topology=topology,
             solver=solver,
             objective=objective,
+            cost=cost,
             training=training,
             optimizer=optimizer,
             time_limit=time_limit,

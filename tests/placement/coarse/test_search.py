@@ -48,7 +48,7 @@ def test_it_finds_what_trying_all_finds(made: Problem, seed: int) -> None:
             for item in unit:
                 placed[item] = device
         other = State.of(coarse, placed, state.limits)
-        best = min(best, other.score if other.fits else inf)
+        best = min(best, other.value if other.fits else inf)
     assert best <= search.value * (1 + 1e-9)
     assert search.value <= best * 1.3 + 1e-9
 
@@ -65,7 +65,7 @@ def test_the_best_is_kept_while_annealing_goes_through_worse() -> None:
     search = Search(State.of(coarse, [0] * 8, [10**6] * 2), 1)
     search.anneal(levels(coarse, 8)[-1], budget(600), 5.0)
     assert State.of(coarse, search.best, [10**6] * 2).value == 4.0
-    assert search.value == pytest.approx(State.of(coarse, search.best, [10**6] * 2).score)
+    assert search.value == pytest.approx(State.of(coarse, search.best, [10**6] * 2).value)
 
 
 def test_memory_is_a_limit() -> None:

@@ -46,13 +46,14 @@ class Search:
         state: that is changed.
         chance: what it draws from.
         best: the best placement that fits.
-        value: its score; infinite where none has been seen.
+        value: the seconds that it takes; infinite where none has been seen.
+        score: that tells it from others that take as long.
     """
 
     def __init__(self, state: State, seed: int) -> None:
         """Begin at a state's placement; the best is that, if it fits."""
         self.state, self.chance = state, random.Random(seed)
-        self.best, self.value = list(state.placed), state.score if state.fits else inf
+        self.best, self.value, self.score = list(state.placed), state.value if state.fits else inf, state.score
         self.when = 0  # placements scored when the best was found
 
     def descend(self, levels: Sequence[Sequence[Unit]], budget: Budget) -> None:
@@ -125,8 +126,9 @@ class Search:
             self.state.undo()
             return False
         self.state.accept()
-        if after < self.value and self.state.fits:
-            self.best, self.value, self.when = list(self.state.placed), after, self.state.scored
+        if (self.state.value, after) < (self.value, self.score) and self.state.fits:
+            self.best, self.value, self.when = list(self.state.placed), self.state.value, self.state.scored
+            self.score = after
         return after < before * (1 - 1e-9)
 
 

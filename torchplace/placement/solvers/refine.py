@@ -17,21 +17,23 @@ FEW = 0.4
 """Of the pieces that a problem is contracted to, at first."""
 STARTS = 2
 """Placements that are searched on from."""
-TURNS = 4
+TURNS = 8
 """Searches, one after the other."""
+SHARE = 0.25
+"""Of the time: a turn scores as many placements as most machines do in it, so quick ones come to do all turns."""
 BARREN = 20
 """Descents in a row, in one turn, without anything better."""
-IDLE = 2
+IDLE = 4
 """Turns in a row without anything better, after which there is nothing to be found."""
 
 
 class Refinement:
     """Searches a problem in few pieces, from several placements; each turn gives one to be evaluated.
 
-    Turns begin at each of the starts first, then at the best. Each has its share of the placements that may be scored,
-    so the same is done again where time suffices. For the latency they are descents (`Search.iterate`), the first half
-    of them with fewer pieces, for a score takes the longer the more there are; for the throughput, annealing and
-    descents in turn.
+    Turns begin at each of the starts first, then at the best; after one in vain, at a start again. Each has its share of
+    the placements that may be scored, so the same is done again where time suffices. For the latency they are descents
+    (`Search.iterate`), the first half of them with fewer pieces, for a score takes the longer the more there are; for
+    the throughput, annealing and descents in turn.
 
     Args:
         problem: what is placed.
@@ -53,7 +55,8 @@ class Refinement:
     def _begin(self, share: float) -> None:
         """Search the problem in so many pieces, a share of the most, from the best so far."""
         states = _states(self.problem, self.found, share)
-        self.searches = [Search(state, self.seed + i) for i, state in enumerate(states)]
+        self.searches = [Search(state, 101 * self.seed + i) for i, state in enumerate(states)]
+        self.begun = [list(state.placed) for state in states]
         coarse = self.searches[0].state.coarse if self.searches else None
         self.pieces = [] if coarse is None else levels(coarse, 4 * len(self.problem.devices))
 
@@ -67,10 +70,10 @@ class Refinement:
         if not self.pieces or self.turn >= TURNS or monotonic() >= self.until:
             return None
         search = self._choose(self.turn % each)
-        before = search.value
+        before = min(search.value for search in self.searches)
         self._run(search)
         self.turn += 1
-        self.idle = 0 if search.value < before else self.idle + 1
+        self.idle = 0 if search.value < before * (1 - 1e-6) else self.idle + 1
         return search.state.coarse.place(search.best)
 
     def _next_stage(self, share: float) -> None:
@@ -80,7 +83,7 @@ class Refinement:
         self._begin(share)
 
     def _run(self, search: Search) -> None:
-        budget = Budget.of(search.state, self.seconds / TURNS, self._until())
+        budget = Budget.of(search.state, SHARE * self.seconds, self._until())
         if self.problem.objective == "throughput" and self.turn % 2 == 0:
             units = self.pieces[-1]
             budget.placements = min(budget.placements, MOVES * len(units))
@@ -89,12 +92,19 @@ class Refinement:
             search.iterate(self.pieces, budget, min(BARREN, len(self.pieces[-1])))
 
     def _choose(self, turn: int) -> Search:
-        """Each start has its turn; then the best goes on."""
-        if turn < len(self.searches):
+        """Each start has its turn; then the best goes on, and where that is in vain, a start by another chance."""
+        starts = len(self.begun)
+        if turn < starts:
             return self.searches[turn]
         search = min(self.searches, key=lambda search: search.value)
-        search.restart(search.best)
-        return search
+        if not self.idle:
+            search.restart(search.best)
+            return search
+        number = turn // 2 % starts
+        state = self.searches[number].state
+        Search(state, 0).restart(self.begun[number])
+        self.searches.append(Search(state, 101 * self.seed + turn))
+        return self.searches[-1]
 
     def _until(self) -> float:
         now = monotonic()
