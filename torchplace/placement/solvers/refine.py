@@ -30,7 +30,7 @@ IDLE = 4
 class Refinement:
     """Searches a problem in few pieces, from several placements; each turn gives one to be evaluated.
 
-    Turns begin at each of the starts first, then at the best; after one in vain, at a start again. Each has its share of
+    Turns begin at each of the starts first, then at the best; after one in vain, at a start again. Each has a share of
     the placements that may be scored, so the same is done again where time suffices. For the latency they are descents
     (`Search.iterate`), the first half of them with fewer pieces, for a score takes the longer the more there are; for
     the throughput, annealing and descents in turn.
