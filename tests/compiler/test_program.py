@@ -61,15 +61,15 @@ def test_a_program_of_several_microbatches_round_trips() -> None:
 
 
 BAD_LINES = {
-    "nonsense": "expected a value, input, background, segment, output, device or (indented) instruction",
-    "value %x: many bytes": "expected a value",
-    "value x: 16 bytes": "expected a value",
-    "input %x": "expected a value",
-    "input %x on gpu:0 lent resident": "expected a value",
-    "background many bytes of w on gpu:0": "expected a value",
+    "nonsense": "expected microbatches, a value, input, background, segment, output, device or (indented) instruction",
+    "value %x: many bytes": "expected microbatches, a value",
+    "value x: 16 bytes": "expected microbatches, a value",
+    "input %x": "expected microbatches, a value",
+    "input %x on gpu:0 lent resident": "expected microbatches, a value",
+    "background many bytes of w on gpu:0": "expected microbatches, a value",
     "background 1 bytes of w on gpu:0\nbackground 2 bytes of w on gpu:0": "background 'w' is listed twice",
-    "segment s0 on gpu:0: v0": "expected a value",
-    "output %x": "expected a value",
+    "segment s0 on gpu:0: v0": "expected microbatches, a value",
+    "output %x": "expected microbatches, a value",
     "gpu:0:\n  send %x": "cannot read the instruction 'send %x'",
     "  free %x": "an instruction stands before the first device",
     "value %x: 1 bytes\nvalue %x: 2 bytes": "value 'x' is listed twice",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
 from torchplace.compiler.program import Entry, Program
@@ -11,14 +11,20 @@ Instance = tuple[str, int]
 """A value of a micro-batch."""
 
 
-def uses(instruction: Instruction) -> tuple[Instance, ...]:
-    """What an instruction needs to be on its device."""
+def uses(instruction: Instruction, shared: Container[str] = ()) -> tuple[Instance, ...]:
+    """What an instruction needs to be on its device.
+
+    Args:
+        instruction: any.
+        shared: names of what all micro-batches use alike (`Boundary.shared`); it counts as the first one's.
+    """
     k = instruction.microbatch
     match instruction:
         case Run():
-            return tuple((v, k) for v in instruction.inputs)
+            return tuple((v, 0 if v in shared else k) for v in instruction.inputs)
         case Update():
-            return ((instruction.state, k), (instruction.value, k))
+            state = instruction.state
+            return ((state, 0 if state in shared else k), (instruction.value, k))
         case Send() | Accumulate() | Reduce() | Free():
             return ((instruction.value, k),)
         case Recv():
@@ -54,6 +60,7 @@ class Boundary:
     Attributes:
         entries: device -> the inputs that start there.
         exits: device -> the outputs that end there.
+        shared: names of the state, which all micro-batches use alike.
 
     Cost: linear in inputs and outputs.
     """
@@ -61,12 +68,14 @@ class Boundary:
     def __init__(self, program: Program) -> None:
         """Sort the inputs and outputs of `program` by device."""
         self.entries: dict[str, list[tuple[str, Entry]]] = {}
-        self.exits: dict[str, list[str]] = {}
+        self.exits: dict[str, list[Instance]] = {}
+        self.shared = frozenset(name for name, entry in program.inputs.items() if entry.resident)
+        self._all = range(program.microbatches)
         for name, entry in program.inputs.items():
             self.entries.setdefault(entry.device, []).append((name, entry))
         for end in program.outputs:
             if end.value is not None:
-                self.exits.setdefault(end.device, []).append(end.value)
+                self.exits.setdefault(end.device, []).extend((end.value, k) for k in program.instances(end))
 
     def resident(self, device: str) -> set[str]:
         """Names of the state that lives on a device."""
@@ -74,7 +83,12 @@ class Boundary:
 
     def kept(self, device: str) -> set[Instance]:
         """What a device still holds when the program ends: state that lives there, and outputs that end there."""
-        return {(name, 0) for names in (self.resident(device), self.exits.get(device, ())) for name in names}
+        return {*((name, 0) for name in self.resident(device)), *self.exits.get(device, ())}
+
+    def held(self, device: str) -> list[tuple[Instance, Entry]]:
+        """What a device holds when the program starts."""
+        entries = self.entries.get(device, ())
+        return [((name, k), entry) for name, entry in entries for k in (self._all if entry.each else (0,))]
 
 
 def insert_frees(program: Program) -> None:
@@ -82,9 +96,9 @@ def insert_frees(program: Program) -> None:
     boundary = Boundary(program)
     for device, instructions in program.instructions.items():
         keep, resident = boundary.kept(device), boundary.resident(device)
-        last = {(n, 0): -1 for n, _ in boundary.entries.get(device, ())}
+        last = {instance: -1 for instance, _ in boundary.held(device)}
         for i, instruction in enumerate(instructions):
-            for instance in (*uses(instruction), *makes(instruction)):
+            for instance in (*uses(instruction, boundary.shared), *makes(instruction)):
                 last[instance] = i
         ends: dict[int, list[Instruction]] = {}
         for (value, k), i in last.items():
@@ -120,14 +134,15 @@ class Ledger:
         self.live = sum(program.background.get(device, {}).values())
         self._storage: dict[Instance, Instance] = {}
         self._holders: dict[Instance, int] = {}
-        for name, entry in (boundary or Boundary(program)).entries.get(device, ()):
-            self._enter(name, entry)
+        for instance, entry in (boundary or Boundary(program)).held(device):
+            self._enter(instance, entry)
         self.highest = self.live
 
-    def _enter(self, name: str, entry: Entry) -> None:
+    def _enter(self, instance: Instance, entry: Entry) -> None:
+        name, k = instance
         slot = self.program.values.get(name)
-        root = (name if slot is None or slot.base is None else slot.base, 0)
-        self._hold((name, 0), root)
+        root = instance if slot is None or slot.base is None else (slot.base, k)
+        self._hold(instance, root)
         if entry.lent:
             self._holders[root] += 1  # the caller, who never lets go
 

@@ -61,19 +61,28 @@ class Entry:
         device: the device.
         resident: it is state, and stays there between calls; else the program consumes it.
         lent: the caller holds it during the call, so that its memory is taken after the program has freed it, too.
+        each: every micro-batch has its own; else there is one for all of them.
     """
 
     device: str
     resident: bool = False
     lent: bool = False
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """One output of the program: a value and the device that it ends on, or a constant (then no device)."""
+    """One output of the program: a value and the device that it ends on, or a constant (then no device).
+
+    Attributes:
+        value: its name; None for a constant.
+        device: where it ends.
+        each: every micro-batch gives one; else there is one for all of them.
+    """
 
     value: str | None
     device: str = ""
+    each: bool = False
 
 
 @dataclass(repr=False)
@@ -88,6 +97,7 @@ class Program:
         background: device -> what -> bytes that stand there all the time, and that no instruction touches: state that
             only other programs of the step use, what the caller got from them, the state of an optimizer.
         outputs: where each output ends, in the graph's order.
+        microbatches: how many pass through it.
         segments: by name.
         instructions: device -> its list.
     """
@@ -98,8 +108,13 @@ class Program:
     inputs: dict[str, Entry] = field(default_factory=dict)
     background: dict[str, dict[str, int]] = field(default_factory=dict)
     outputs: tuple[Exit, ...] = ()
+    microbatches: int = 1
     segments: dict[str, Segment] = field(default_factory=dict)
     instructions: dict[str, list[Instruction]] = field(default_factory=dict)
+
+    def instances(self, end: Entry | Exit) -> range:
+        """The micro-batches of which an input or output is there: all, or the first, which then stands for all."""
+        return range(self.microbatches if end.each else 1)
 
     def __iter__(self) -> Iterator[tuple[str, Instruction]]:
         """Every (device, instruction), device by device."""
@@ -111,15 +126,19 @@ class Program:
 
     def __str__(self) -> str:
         lines = [f"program {quote(self.name)} on {', '.join(self.devices)}"]
+        lines += [f"microbatches {self.microbatches}"] * (self.microbatches != 1)
         lines += [f"value %{n}: {s.nbytes} bytes{_in(s.span)}{_of(s.base)}" for n, s in self.values.items()]
         lines += [
-            f"input %{n} on {e.device}{' resident' * e.resident}{' lent' * e.lent}" for n, e in self.inputs.items()
+            f"input %{n} on {e.device}{' resident' * e.resident}{' lent' * e.lent}{' each' * e.each}"
+            for n, e in self.inputs.items()
         ]
         for device, standing in self.background.items():
             lines += [f"background {nbytes} bytes of {what} on {device}" for what, nbytes in standing.items()]
         for s in self.segments.values():
             lines.append(f"segment {s.name} on {s.device} peak {s.peak}: {' '.join(s.ops)}")
-        lines += [f"output %{e.value} on {e.device}" if e.value else "output none" for e in self.outputs]
+        lines += [
+            f"output %{e.value} on {e.device}{' each' * e.each}" if e.value else "output none" for e in self.outputs
+        ]
         for device, instructions in self.instructions.items():
             lines += [f"{device}:", *(f"  {i}" for i in instructions)]
         return "\n".join(lines)
@@ -153,19 +172,23 @@ class Program:
             self.instructions[device].append(parse_instruction(line))
         elif m := re.fullmatch(r"value %(\S+): (\d+) bytes(?: in (\d+))?(?: of %(\S+))?", line):
             _add(self.values, "value", m[1], Slot(int(m[2]), m[4], None if m[3] is None else int(m[3])))
-        elif m := re.fullmatch(r"input %(\S+) on (\S+?)( resident)?( lent)?", line):
-            _add(self.inputs, "input", m[1], Entry(m[2], bool(m[3]), bool(m[4])))
+        elif m := re.fullmatch(r"input %(\S+) on (\S+?)( resident)?( lent)?( each)?", line):
+            _add(self.inputs, "input", m[1], Entry(m[2], bool(m[3]), bool(m[4]), bool(m[5])))
         elif m := re.fullmatch(r"background (\d+) bytes of (\w+) on (\S+)", line):
             _add(self.background.setdefault(m[3], {}), "background", m[2], int(m[1]))
         elif m := re.fullmatch(r"segment (\S+) on (\S+) peak (\d+): (.*)", line):
             _add(self.segments, "segment", m[1], Segment(m[1], m[2], tuple(m[4].split()), int(m[3])))
-        elif m := re.fullmatch(r"output (?:none|%(\S+) on (\S+))", line):
-            self.outputs = (*self.outputs, Exit(m[1], m[2] or ""))
+        elif m := re.fullmatch(r"output (?:none|%(\S+) on (\S+?)( each)?)", line):
+            self.outputs = (*self.outputs, Exit(m[1], m[2] or "", bool(m[3])))
+        elif m := re.fullmatch(r"microbatches (\d+)", line):
+            self.microbatches = int(m[1])
         elif m := re.fullmatch(r"(\S+):", line):
             _add(self.instructions, "device", m[1], [])
             return m[1]
         else:
-            raise ProgramError("expected a value, input, background, segment, output, device or (indented) instruction")
+            raise ProgramError(
+                "expected microbatches, a value, input, background, segment, output, device or (indented) instruction"
+            )
         return device
 
 

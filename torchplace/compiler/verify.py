@@ -63,6 +63,8 @@ def find_faults(program: Program, capacity: Mapping[str, int]) -> list[Fault]:
 def _malformed(program: Program) -> Iterator[Fault]:
     """Names that lead nowhere: later checks rely on them."""
     known = set(program.devices)
+    if program.microbatches < 1:
+        yield Fault("malformed", "", -1, f"has {program.microbatches} micro-batches; expected 1 or more")
     for device in program.instructions:
         if device not in known:
             yield Fault("malformed", device, -1, f"is no device of the program; expected one of {program.devices}")
@@ -117,13 +119,11 @@ def _group_problem(devices: set[str], device: str, group: tuple[str, ...]) -> st
 
 def _lifetimes(program: Program, device: str, boundary: Boundary) -> Iterator[Fault]:
     """Use before definition, double free and leak, on one device."""
-    held = {(n, 0) for n, _ in boundary.entries.get(device, ())}
-    resident = {(n, 0) for n in boundary.resident(device)}
+    held = {instance for instance, _ in boundary.held(device)}
     freed: set[Instance] = set()
     for i, instruction in enumerate(program.instructions.get(device, ())):
-        for instance in uses(instruction):
-            base = (instance[0], 0) if (instance[0], 0) in resident else instance
-            if base not in held:
+        for instance in uses(instruction, boundary.shared):
+            if instance not in held:
                 yield _missing(instance, instruction, device, i, instance in freed)
         if isinstance(instruction, Free):
             gone = (instruction.value, instruction.microbatch)

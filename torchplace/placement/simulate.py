@@ -148,7 +148,7 @@ class _Device:
 
     def _ready(self, instruction: Instruction) -> bool:
         """Whether all that an instruction uses has come; else the device waits for the first that has not."""
-        for instance in uses(instruction):
+        for instance in uses(instruction, self.simulation.boundary.shared):
             source = self.coming.get(instance)
             if source is not None:
                 found = self.here.pop((instance, source), 0)

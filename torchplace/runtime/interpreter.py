@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Reduce, Run, Send, Update
-from torchplace.compiler.lifetimes import Instance, freed_behind, uses
+from torchplace.compiler.lifetimes import Boundary, Instance, freed_behind, makes, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.runtime.accelerator import Courier, Parcel
-from torchplace.runtime.kernels import make_kernel, op_error
+from torchplace.runtime.kernels import Kernel, make_kernel, op_error
 from torchplace.runtime.transport import overwrite
 
 Env = dict[Instance, Any]
@@ -80,6 +81,8 @@ class DeviceProgram:
         self.receivers = {d: Courier(t, self.torch_device) for d, t in torch_devices.items()}
         self.ops = {op.name: op for op in graph.ops}
         self.updated = {i.state for _, i in program if isinstance(i, Update)}
+        self.shared = Boundary(program).shared
+        self.kernels: dict[str, Kernel] = {}
         self.steps = [self._step(*found) for found in self._with_waits()]
 
     def _with_waits(self) -> list[tuple[Instruction, list[tuple[Instance, str]], set[Instance]]]:
@@ -88,7 +91,7 @@ class DeviceProgram:
         result = []
         instructions = self.program.instructions.get(self.device, [])
         for at, instruction in enumerate(instructions):
-            waits = [(v, pending.pop(v)) for v in uses(instruction) if v in pending]
+            waits = [(v, pending.pop(v)) for v in uses(instruction, self.shared) if v in pending]
             if isinstance(instruction, Recv):
                 pending[instruction.value, instruction.microbatch] = instruction.source
             result.append((instruction, waits, freed_behind(instructions, at)))
@@ -139,15 +142,13 @@ class DeviceProgram:
             case Update():
                 return self._update(instruction)
             case Accumulate():
-                return self._accumulate(instruction)
+                return self._accumulate(instruction, freed)
             case Reduce():
                 raise ProgramError(f"'{instruction}': collectives do not run in one process")
 
     def _run(self, run: Run, freed: set[Instance]) -> Step:
-        ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
-        kernel = make_kernel(self.graph, ops, run, self.torch_device, self.device, self.keys)
-        k = run.microbatch
-        taken, given = [(v, k) for v in run.inputs], [(v, k) for v in run.outputs]
+        kernel, k = self._kernel(run), run.microbatch
+        taken, given = uses(run, self.shared), makes(run)
         take = [(i in freed, i) for i in taken]
 
         def action(call: Call, env: Env) -> None:
@@ -156,6 +157,13 @@ class DeviceProgram:
             env.update(zip(given, results, strict=True))
 
         return action
+
+    def _kernel(self, run: Run) -> Kernel:
+        """What runs a segment: the same for all micro-batches."""
+        if run.segment not in self.kernels:
+            ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
+            self.kernels[run.segment] = make_kernel(self.graph, ops, run, self.torch_device, self.device, self.keys)
+        return self.kernels[run.segment]
 
     def _send(self, send: Send) -> Step:
         key, route = (send.value, send.microbatch), (self.device, send.to)
@@ -172,6 +180,25 @@ class DeviceProgram:
         slot = self.program.values[value]
         return bool(self.updated & {value, slot.base})
 
+    def _alone(self, value: str) -> bool:
+        """Whether nothing else that an instruction touches stands in the memory of a value."""
+        root = self._root(value)
+        return root not in self.program.inputs and self.touched.get(root, set()) <= {value}
+
+    @cached_property
+    def touched(self) -> dict[str, set[str]]:
+        """Value -> the values that instructions touch and that stand in its memory."""
+        standing: dict[str, set[str]] = {}
+        for _, instruction in self.program:
+            for name, _ in (*uses(instruction), *makes(instruction)):
+                if not isinstance(instruction, Free):
+                    standing.setdefault(self._root(name), set()).add(name)
+        return standing
+
+    def _root(self, value: str) -> str:
+        slot = self.program.values[value]
+        return value if slot.base is None else slot.base
+
     def _update(self, update: Update) -> Step:
         name, key = update.state, (update.value, update.microbatch)
 
@@ -186,10 +213,15 @@ class DeviceProgram:
     def _writer(self, state: str) -> Any:
         return next((op for op in self.graph.ops if state in op.mutates), None)
 
-    def _accumulate(self, accumulate: Accumulate) -> Step:
+    def _accumulate(self, accumulate: Accumulate, freed: set[Instance]) -> Step:
+        """Add to the sum, in place: its memory is its own, which that of a gradient need not be."""
         key, into = (accumulate.value, accumulate.microbatch), (accumulate.into, 0)
+        adopt = key in freed and self._alone(accumulate.value)
 
         def action(call: Call, env: Env) -> None:
-            env[into] = env[key].add_(env[into]) if into in env else env[key].clone()
+            if into in env:
+                env[into].add_(env[key])
+            else:
+                env[into] = env[key] if adopt else env[key].clone()
 
         return action

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from torchplace.compiler.instructions import Free, Instruction, Recv, Reduce, Send
-from torchplace.compiler.lifetimes import Instance, uses
+from torchplace.compiler.lifetimes import Boundary, Instance, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.placement.timeline import Event, Timeline
@@ -124,6 +124,7 @@ class Account:
         self._transfers: dict[tuple[str, str, Instance], deque[_Sent]] = defaultdict(deque)
         self._by_device: dict[str, deque[Event]] = defaultdict(deque)
         self._read(timeline)
+        self.shared = Boundary(program).shared
         self.lanes = {d: self._lane(d, program.instructions.get(d, [])) for d in program.devices}
         for device, events in self._by_device.items():
             if events:
@@ -156,7 +157,7 @@ class Account:
                 instance = i.value, i.microbatch
                 coming[instance] = i.source, self._transfers[i.source, device, instance].popleft()
                 continue
-            for instance in uses(i):
+            for instance in uses(i, self.shared):
                 if instance in coming:
                     lane.waits += self._wait(index, instance, *coming.pop(instance), events)
             if not isinstance(i, Free) and (self.measured or not isinstance(i, Send)):
