@@ -8,10 +8,11 @@ from math import inf
 from torchplace.compiler.carryover import NOTHING, Carryover
 from torchplace.compiler.footprint import Workspace, measure_segments, no_workspace
 from torchplace.compiler.graph import STATE, Graph, Op, Output, Value
-from torchplace.compiler.instructions import Free, Instruction, Recv, Run, Send, Update
+from torchplace.compiler.instructions import Instruction, Recv, Run, Send, Update
 from torchplace.compiler.lifetimes import insert_frees
 from torchplace.compiler.order import Delay, Duration, list_schedule, no_delay, unit_duration
-from torchplace.compiler.program import Entry, Exit, Program, Segment, Slot
+from torchplace.compiler.program import Entry, Exit, Program, Segment
+from torchplace.compiler.slots import describe_values, local_roots
 from torchplace.errors import ProgramError
 
 _COPY = "aten.copy_.default"
@@ -105,7 +106,7 @@ class _Lowering:
         self.received: dict[str, set[str]] = {d: set() for d in devices}
         self.segments: dict[str, Segment] = {}
         self.wanted = self._values_wanted_outside()
-        self.roots = self._local_roots()
+        self.roots = local_roots(graph, self.where, before)
 
     def _owner_of(self, op: Op) -> str | None:
         return self.entry[op.mutates[0]] if op.mutates else None
@@ -124,7 +125,7 @@ class _Lowering:
         program.outputs = tuple(
             Exit(o.value.name, self._end(o)) if isinstance(o.value, Value) else Exit(None) for o in self.graph.outputs
         )
-        self._describe_values(program)
+        describe_values(program, self.graph, self.roots, self.before)
         insert_frees(program)
         return program
 
@@ -229,32 +230,3 @@ class _Lowering:
         for value in self.graph.output_values:
             wanted.setdefault(value.name, []).append(None)
         return wanted
-
-    def _describe_values(self, program: Program) -> None:
-        named = dict.fromkeys(program.inputs)
-        for _, instruction in program:
-            if isinstance(instruction, Run):
-                named.update(dict.fromkeys((*instruction.inputs, *instruction.outputs)))
-            elif isinstance(instruction, Update):
-                named.update(dict.fromkeys((instruction.state, instruction.value)))
-            elif not isinstance(instruction, Free):
-                named[instruction.value] = None
-        values = self.graph.values
-        named.update(dict.fromkeys(self.roots[name] for name in list(named)))
-        for name in named:
-            root, value = self.roots[name], values[name]
-            _, memory = self.before.memory.get(name, (name, value.storage_bytes))
-            span = memory if root == name else value.storage_bytes
-            program.values[name] = Slot(
-                value.nbytes, None if root == name else root, None if span == value.nbytes else span
-            )
-
-    def _local_roots(self) -> dict[str, str]:
-        """Value name -> value whose memory it uses on the device that makes it; what is sent arrives as a copy."""
-        roots = {v.name: self.before.memory.get(v.name, (v.name, 0))[0] for v in self.graph.inputs}
-        for op in self.graph.ops:
-            for value in op.outputs:
-                base = value.base
-                local = base is not None and self.where[base] == self.where[value.name]
-                roots[value.name] = value.name if base is None else roots[base] if local else base
-        return roots

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from torchplace.compiler.graph import Graph
+from torchplace.compiler.tasks import state_readers
 
 Groups = tuple[tuple[str, ...], ...]
 """Every op in exactly one group: in the order of their first ops, and within each in program order."""
@@ -27,6 +28,15 @@ def colocation_groups(graph: Graph, together: Iterable[Sequence[str]] = ()) -> G
     if any(op.mutates for op in graph.ops):
         _join_writers(graph, leader)
     return _joined(leader, together)
+
+
+def state_groups(graph: Graph) -> list[list[str]]:
+    """For every state that is written: the forward ops that read it, which in a pipeline are where it is.
+
+    Each micro-batch reads what the one before has written. Cost: linear in the edges.
+    """
+    groups = ([op.name for op in ops] for ops in state_readers(graph).values())
+    return [ops for ops in groups if len(ops) > 1]
 
 
 def together_groups(graph: Graph, together: Iterable[Sequence[str]]) -> Groups:

@@ -113,8 +113,8 @@ class _Executable(Executable):
 
     interpreter = _Program
 
-    def _start(self, args: list[Any]) -> tuple[Call, dict[str, Env]]:
-        call, envs = super()._start(args)
+    def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
+        call, envs = super()._start(inputs)
         call.channels = {route: Meeting() for route in self.routes}  # type: ignore[misc]
         for device, env in envs.items():
             for value in env.values():

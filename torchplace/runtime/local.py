@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 
 from torchplace.compiler.dynamo import below_autograd, dispatch_modes_active
-from torchplace.compiler.graph import Graph, Output, Value
-from torchplace.compiler.instructions import Instruction, Send
-from torchplace.compiler.lifetimes import active_devices
+from torchplace.compiler.graph import Graph, Output
+from torchplace.compiler.instructions import Accumulate, Instruction, Send
+from torchplace.compiler.lifetimes import Instance, active_devices
 from torchplace.compiler.program import Program
 from torchplace.compiler.verify import verify
 from torchplace.errors import ExecutionError
@@ -142,6 +141,8 @@ class Executable:
         known.update(keys or {})
         self.devices = {d: self.interpreter(program, graph, d, runtime.torch_devices, known) for d in self.active}
         self.inputs = [v for v in graph.inputs if v.kind != "constant"]
+        self.updated = {n for d in self.devices.values() for n in d.updated}
+        self.summed = {i.into: d for d, i in program if isinstance(i, Accumulate)}
         self.routes = sorted({(d, i.to) for d, i in program if isinstance(i, Send)})
         self.constants = {n: self._on(t, program.inputs[n].device) for n, t in graph.constants.items()}
         self.ends = [self._end(o) for o in graph.outputs]
@@ -170,7 +171,24 @@ class Executable:
         Raises:
             ExecutionError: an op failed; names it, its source line and its device. The next call works.
         """
-        call, envs = self._start(args)
+        given = {(value.name, 0): arg for value, arg in zip(self.inputs, args, strict=True)}
+        args.clear()
+        return [made[0] for made in self.run(given)]
+
+    def run(self, given: dict[Instance, Any]) -> list[list[Any]]:
+        """Run it with all its micro-batches.
+
+        Args:
+            given: (name, micro-batch) -> input; state counts as the first one's. Sums of gradients may be given, too,
+                which are then added to, in place. The dict is emptied.
+
+        Returns:
+            For every output, in order, one of each micro-batch, or a single one where it stands for all.
+
+        Raises:
+            ExecutionError: an op failed; names it, its source line and its device. The next call works.
+        """
+        call, envs = self._start(given)
         caller = visit(self.accelerators)
         caller.begin(v for env in envs.values() for v in env.values())
         begun = perf_counter()
@@ -189,22 +207,18 @@ class Executable:
         """Whether the caller's thread runs all devices, in turn."""
         return len(self.active) <= 1 or dispatch_modes_active() or self.runtime.in_worker()
 
-    def _start(self, args: list[Any]) -> tuple[Call, dict[str, Env]]:
+    def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
         envs: dict[str, Env] = {d: {} for d in self.active}
-        originals: dict[str, Any] = {}
-        for value, arg in itertools.chain(zip(self.inputs, args, strict=True), self._constants()):
-            originals[value.name] = arg
-            device = self.program.inputs[value.name].device
-            envs[device][value.name, 0] = self._on(arg, device)
-        args.clear()
-        updated = {n for d in self.devices.values() for n in d.updated}
+        inputs.update(((name, 0), tensor) for name, tensor in self.constants.items())
+        originals = {name: inputs[name, 0] for name in self.updated}
+        for (name, k), arg in inputs.items():
+            device = self.summed[name] if name in self.summed else self.program.inputs[name].device
+            envs[device][name, k] = self._on(arg, device)
+        inputs.clear()
         seed = int(torch.randint(2**62, ())) if self.random else 0
-        call = Call(seed, {r: queue.SimpleQueue() for r in self.routes}, {n: originals[n] for n in updated})
+        call = Call(seed, {r: queue.SimpleQueue() for r in self.routes}, originals)
         call.events = {d: [] for d in self.active}
         return call, envs
-
-    def _constants(self) -> list[tuple[Value, Any]]:
-        return [(v, self.constants[v.name]) for v in self.graph.inputs if v.kind == "constant"]
 
     def _on(self, value: Any, device: str) -> Any:
         """An input where the program expects it: the caller's tensors may be elsewhere.
@@ -314,19 +328,25 @@ class Executable:
             if before != wanted:
                 torch.set_num_threads(before)
 
-    def _finish(self, envs: dict[str, Env]) -> list[Any]:
+    def _finish(self, envs: dict[str, Env]) -> list[list[Any]]:
         results = []
         for output, exit_, end in zip(self.graph.outputs, self.program.outputs, self.ends, strict=True):
-            value = output.value if exit_.value is None else envs[exit_.device][exit_.value, 0]
-            if end is not None and isinstance(value, torch.Tensor) and value.device != end:
-                value = bring(value, end)
-            results.append(value)
+            if exit_.value is None:
+                results.append([output.value])
+                continue
+            made = [envs[exit_.device][exit_.value, k] for k in self.program.instances(exit_)]
+            results.append([_at(value, end) for value in made])
         return results
 
     @property
     def timeline(self) -> Timeline:
         """What ran in the last call, and when."""
         return Timeline() if self._last is None else timeline_of(self._last)
+
+
+def _at(value: Any, end: torch.device | None) -> Any:
+    """An output where the caller expects it."""
+    return bring(value, end) if end is not None and isinstance(value, torch.Tensor) and value.device != end else value
 
 
 def timeline_of(record: Record) -> Timeline:

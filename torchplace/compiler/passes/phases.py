@@ -16,14 +16,14 @@ def assign_phases(graph: Graph) -> None:
     An op is forward when an output of the user (or a write to state) needs it. Of the rest, an op is weight-grad
     when all that it reaches is the gradient of one parameter: then nothing else waits for it, and a schedule may
     put it off (zero-bubble pipelines, Qi et al. 2023, section 2). The others, on whose results gradients of
-    several parameters depend, are backward. Cost: linear in the edges.
+    several parameters depend, are backward. (What nothing needs can wait, too.) Cost: linear in the edges.
     """
     forward = ancestors(graph, (v.value for v in graph.outputs if v.kind == "output"))
     forward |= _writers(graph)
     reached = _reached_gradients(graph)
     for op in graph.ops:
         label = reached.get(op)
-        op.phase = "forward" if op in forward else "backward" if label in (_MANY, None) else "weight-grad"
+        op.phase = "forward" if op in forward else "backward" if label == _MANY else "weight-grad"
 
 
 def ancestors(graph: Graph, values: Iterable[object]) -> set[Op]:

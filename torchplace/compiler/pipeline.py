@@ -1,0 +1,395 @@
+"""Graph + placement + order -> Program of several micro-batches: the lowering of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torchplace.compiler.footprint import Workspace, measure_segments, no_workspace
+from torchplace.compiler.graph import STATE, Graph, Op, Value
+from torchplace.compiler.instructions import Accumulate, Instruction, Recv, Run, Send, Update
+from torchplace.compiler.lifetimes import insert_frees
+from torchplace.compiler.order import Delay, Duration, no_delay, unit_duration
+from torchplace.compiler.program import Entry, Exit, Program, Segment, Slot
+from torchplace.compiler.schedule.orders import Orders
+from torchplace.compiler.slots import describe_values, local_roots
+from torchplace.compiler.tasks import Task, first_user, make_tasks
+from torchplace.errors import ProgramError
+
+
+def pipeline_tasks(graph: Graph, placement: Mapping[str, str], owners: Mapping[str, str]) -> list[Task]:
+    """The tasks that a schedule orders, with state written where it lives.
+
+    Args:
+        graph: forward, and in training loss and backward, of a micro-batch.
+        placement: op name -> device.
+        owners: input name -> device, of state.
+    """
+    return make_tasks(graph, at_owners(graph, placement, owners))
+
+
+def at_owners(graph: Graph, placement: Mapping[str, str], owners: Mapping[str, str]) -> dict[str, str]:
+    """The placement, with state written where it lives, wherever a solver would have put the op that writes it."""
+    return {op.name: next((owners[n] for n in op.mutates if n in owners), placement[op.name]) for op in graph.ops}
+
+
+def lower_pipeline(
+    graph: Graph,
+    placement: Mapping[str, str],
+    devices: tuple[str, ...],
+    owners: Mapping[str, str],
+    orders: Orders,
+    microbatches: int,
+    duration: Duration = unit_duration,
+    delay: Delay = no_delay,
+    workspace: Workspace = no_workspace,
+    returned: bool = True,
+) -> Program:
+    """Lower a graph of one micro-batch for a placement and the order in which devices do its tasks.
+
+    What a device does for a micro-batch at a stretch is one segment, the same for all micro-batches. A value leaves
+    when its segment ends. All devices' lists are cuts through one global order of events, as in `lower`, so the program
+    cannot deadlock. Gradients of parameters are added up where they are made; the sum ends on the parameter's owner.
+
+    Args:
+        graph: forward, and in training loss and backward, of a micro-batch.
+        placement: op name -> device name, for every op.
+        devices: all devices of the program, in the topology's order.
+        owners: input name, and full name of a parameter -> device, for state.
+        orders: for every device, its tasks (`pipeline_tasks`) of every micro-batch, each once.
+        microbatches: how many pass through.
+        duration: seconds of an op on a device, for the global order.
+        delay: seconds of a transfer, for the global order.
+        workspace: bytes that an op takes on a device and gives back, for the peaks of segments.
+        returned: outputs beside the first (the loss, in training) are returned; else they are dropped where they are.
+
+    Returns:
+        The program; its outputs are those of the graph: every micro-batch's, or a gradient's sum.
+
+    Raises:
+        ProgramError: the orders wait for each other in a circle, or leave something out.
+
+    Cost: linear in micro-batches x edges.
+    """
+    lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches)
+    program = lowering.run(duration, delay, returned)
+    measure_segments(program, graph, workspace)
+    return program
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What a device does for a micro-batch without a break.
+
+    Attributes:
+        device: which.
+        tasks: their numbers.
+        microbatch: for which.
+    """
+
+    device: str
+    tasks: tuple[int, ...]
+    microbatch: int
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What a unit does, in every micro-batch.
+
+    Attributes:
+        segment: what it runs; None if it only writes state.
+        run: the instruction, for micro-batch 0.
+        updates: state that is written behind it.
+        sums: gradients that are added up behind it, and the names of their sums.
+        hands_on: values of the caller's that leave before it, and to where.
+        sends: values that leave behind it, and to where.
+        after: tasks that it needs, not its own.
+        behind: tasks whose micro-batch before must be done.
+        seconds: that it takes.
+    """
+
+    segment: Segment | None
+    run: Run
+    updates: tuple[Update, ...]
+    sums: tuple[tuple[str, str], ...]
+    hands_on: tuple[tuple[Value, str], ...]
+    sends: tuple[tuple[Value, str], ...]
+    after: tuple[int, ...]
+    behind: tuple[int, ...]
+    seconds: float
+
+
+class _Pipeline:
+    """The state of one lowering."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        placement: Mapping[str, str],
+        devices: tuple[str, ...],
+        owners: Mapping[str, str],
+        orders: Orders,
+        microbatches: int,
+    ) -> None:
+        self.graph, self.devices, self.owners, self.count = graph, devices, owners, microbatches
+        self.placement = at_owners(graph, placement, owners)
+        self.tasks = make_tasks(graph, self.placement)
+        self.task_of = {op: task.number for task in self.tasks for op in task.ops}
+        self.users = graph.users
+        self.first = {v.name: first_user(self.users[v.name], self.task_of) for v in graph.inputs}
+        self.entry = {v.name: self._start_of(v) for v in graph.inputs}
+        self.where = dict(self.entry)
+        self.where.update((v.name, self.placement[op.name]) for op in graph.ops for v in op.outputs)
+        self.index = {op: i for i, op in enumerate(graph.ops)}
+        self.units = {d: list(self._joined(d, orders.get(d, []))) for d in devices}
+        self.bodies: dict[tuple[int, ...], _Body] = {}
+        self.segments: dict[str, Segment] = {}
+        self.lists: dict[str, list[Instruction]] = {d: [] for d in devices}
+        self.sums = self._gradient_sums()
+        self._require_all()
+
+    def _start_of(self, value: Value) -> str:
+        """Device on which an input starts: its owner, or that of the first task that takes it."""
+        first = self.first[value.name]
+        return self.owners.get(value.name) or (self.devices[0] if first is None else self.placement[first.name])
+
+    def _maker(self, value: Value) -> Op:
+        """The op with which a value that is sent leaves."""
+        maker = value.producer or self.first[value.name]
+        assert maker is not None
+        return maker
+
+    def _require_all(self) -> None:
+        """Check that every task is done once for every micro-batch, by its device."""
+        done = sorted((n, u.microbatch) for units in self.units.values() for u in units for n in u.tasks)
+        wanted = [(task.number, k) for task in self.tasks for k in range(self.count)]
+        astray = [
+            u for d, units in self.units.items() for u in units if any(self.tasks[n].device != d for n in u.tasks)
+        ]
+        if done != wanted or astray:
+            raise ProgramError(
+                f"the orders of {self.graph.name!r} do {len(done)} tasks, {len(astray)} of them on another device than "
+                f"theirs; expected {len(wanted)}: each task once for each micro-batch, where it is placed"
+            )
+
+    def _joined(self, device: str, order: Sequence[tuple[int, int]]) -> Iterator[_Unit]:
+        """Backward and weight gradients that follow each other are one: nothing comes between tasks of one level.
+
+        So their ops run in the order of the program, and activations are dropped as soon as eager drops them.
+        """
+        held: list[int] = []
+        last = -1
+        for number, k in order:
+            task = self.tasks[number]
+            if held and not (k == last and self._follows(self.tasks[held[-1]], task)):
+                yield _Unit(device, tuple(held), last)
+                held = []
+            held.append(number)
+            last = k
+        if held:
+            yield _Unit(device, tuple(held), last)
+
+    def _follows(self, first: Task, second: Task) -> bool:
+        """Whether a task can be one with that before it: then it makes it wait for nothing new."""
+        if first.level != second.level or (first.phase, second.phase) != ("backward", "weight-grad"):
+            return False
+        return all(n in first.after or self.tasks[n].device == second.device for n in second.after)
+
+    def _gradient_sums(self) -> dict[int, str]:
+        """Place of an output that is a parameter's gradient -> name of its sum."""
+        parameters = {v.path for v in self.graph.inputs if v.kind == "parameter"}
+        taken = set(self.graph.values)
+        sums: dict[int, str] = {}
+        for i, output in enumerate(self.graph.outputs):
+            if output.kind == "gradient" and isinstance(output.value, Value) and output.path in parameters:
+                name = f"{output.value.name}.sum"
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                sums[i] = name
+        return sums
+
+    def run(self, duration: Duration, delay: Delay, returned: bool) -> Program:
+        outputs = tuple(self._exits(returned))
+        for units in self.units.values():
+            for unit in units:
+                self._body(unit, duration, {e.value for e in outputs})
+        self._state_transfers()
+        self._emit(delay)
+        self._sum_transfers()
+        program = Program(
+            self.graph.name,
+            self.devices,
+            inputs={v.name: self._entry(v) for v in self.graph.inputs},
+            outputs=outputs,
+            microbatches=self.count,
+            segments=self.segments,
+            instructions=self.lists,
+        )
+        describe_values(program, self.graph, local_roots(self.graph, self.where))
+        made = {name: self.graph.outputs[i].value for i, name in self.sums.items()}
+        program.values.update((name, Slot(v.storage_bytes)) for name, v in made.items() if isinstance(v, Value))
+        insert_frees(program)
+        return program
+
+    def _entry(self, value: Value) -> Entry:
+        resident = value.kind in STATE
+        return Entry(self.entry[value.name], resident, not resident, not resident)
+
+    def _exits(self, returned: bool) -> Iterator[Exit]:
+        for i, output in enumerate(self.graph.outputs):
+            value = output.value
+            if not isinstance(value, Value) or (i and output.kind == "output" and not returned):
+                yield Exit(None)
+            elif i in self.sums:
+                yield Exit(self.sums[i], self._end_of(i))
+            else:
+                state = value.kind in STATE
+                yield Exit(value.name, self.where[value.name], not state)
+
+    def _end_of(self, i: int) -> str:
+        """Device of a gradient's parameter."""
+        output = self.graph.outputs[i]
+        assert isinstance(output.value, Value)
+        return self.owners.get(output.path, self.where[output.value.name])
+
+    def _body(self, unit: _Unit, duration: Duration, exits: set[str | None]) -> None:
+        if unit.tasks in self.bodies:
+            return
+        numbers = set(unit.tasks)
+        ops = [op for n in unit.tasks for op in self.tasks[n].ops]
+        ops.sort(key=self.index.__getitem__)
+        writes = [op for op in ops if self._only_writes(op)]
+        ran = [op for op in ops if op not in writes]
+        made = {v.name for op in ran for v in op.outputs}
+        taken = tuple(dict.fromkeys(v.name for op in ran for v in op.inputs if v.name not in made))
+        given = tuple(v.name for op in ran for v in op.outputs if self._leaves(v, set(ran), exits))
+        name = f"s{len(self.segments)}"
+        segment = Segment(name, unit.device, tuple(op.name for op in ran)) if ran else None
+        if segment is not None:
+            self.segments[name] = segment
+        outputs = self.graph.outputs
+        ends = [(o.value.name, self.sums[i]) for i, o in enumerate(outputs) if i in self.sums and o.value is not None]
+        after = {n for number in numbers for n in self.tasks[number].after} - numbers
+        self.bodies[unit.tasks] = _Body(
+            segment,
+            Run(name, taken, given),
+            tuple(Update(op.mutates[0], op.args[1].name) for op in writes),
+            tuple((value, into) for value, into in ends if value in made),
+            tuple(self._hands_on(ran)),
+            tuple(self._sends(ran)),
+            tuple(sorted(after)),
+            tuple(sorted({n for number in numbers for n in self.tasks[number].behind} - numbers)),
+            sum(duration(op, unit.device) for op in ops),
+        )
+
+    def _only_writes(self, op: Op) -> bool:
+        """Whether an op copies a value into state and is not looked at: that is an instruction of its own."""
+        looked_at = any(self.users[v.name] for v in op.outputs)
+        return (
+            bool(op.mutates) and op.target == "aten.copy_.default" and isinstance(op.args[1], Value) and not looked_at
+        )
+
+    def _leaves(self, value: Value, ran: set[Op], exits: set[str | None]) -> bool:
+        gradient = any(self.graph.outputs[i].value is value for i in self.sums)
+        return gradient or value.name in exits or any(user not in ran for user in self.users[value.name])
+
+    def _sends(self, ran: Collection[Op]) -> Iterator[tuple[Value, str]]:
+        """What ops make and other devices take, and where to."""
+        for value in (v for op in ran for v in op.outputs):
+            yield from ((value, device) for device in self._others(value))
+
+    def _hands_on(self, ran: Collection[Op]) -> Iterator[tuple[Value, str]]:
+        """What the caller gives to the first of some ops, and other devices take, and where to."""
+        for value in dict.fromkeys(v for op in ran for v in op.inputs if v.producer is None and v.kind not in STATE):
+            if self.first[value.name] in ran:
+                yield from ((value, device) for device in self._others(value))
+
+    def _others(self, value: Value) -> list[str]:
+        """The devices that take a value and do not have it."""
+        there = dict.fromkeys(self.placement[u.name] for u in self.users[value.name])
+        return [device for device in there if device != self.where[value.name]]
+
+    def _state_transfers(self) -> None:
+        """State goes once, before all else, to devices that use it and do not own it."""
+        written = {name for op in self.graph.ops for name in op.mutates}
+        for value in self.graph.inputs:
+            here = self.where[value.name]
+            for device in self._others(value) if value.kind in STATE else ():
+                if value.name in written and self.count > 1:
+                    raise ProgramError(
+                        f"state {value.path or value.name!r} is written on {here} in every micro-batch and read on "
+                        f"{device}; keep what uses it together, or take microbatches=1"
+                    )
+                self._transfer(value.name, here, device, 0)
+
+    def _transfer(self, name: str, here: str, there: str, k: int) -> None:
+        self.lists[here].append(Send(name, there, k))
+        self.lists[there].append(Recv(name, here, k))
+
+    def _emit(self, delay: Delay) -> None:
+        """Write all units, and what leaves behind them, in the one global order."""
+        for _, what in sorted(self._events(delay), key=lambda e: e[0]):
+            if isinstance(what, _Unit):
+                self._append(what)
+            else:
+                value, there, k = what
+                self._transfer(value.name, self.where[value.name], there, k)
+
+    def _events(self, delay: Delay) -> Iterator[tuple[tuple[float, int], _Unit | tuple[Value, str, int]]]:
+        """Let every device do its units in order, each when all that it needs has come: ((time, serial), what).
+
+        Raises:
+            ProgramError: nobody can go on.
+        """
+        ended: dict[tuple[int, int], float] = {}  # (task, micro-batch) -> when
+        arrived: dict[tuple[int, str, int], float] = {}  # (task, device, micro-batch) -> when its values are there
+        at, busy = dict.fromkeys(self.devices, 0), dict.fromkeys(self.devices, 0.0)
+        serial, waiting = 0, [d for d in self.devices if self.units[d]]
+        while waiting:
+            before = serial
+            for device in waiting:
+                while at[device] < len(self.units[device]):
+                    unit = self.units[device][at[device]]
+                    body, k = self.bodies[unit.tasks], unit.microbatch
+                    earlier = [(n, k - 1) for n in body.behind if k]
+                    if any(done not in ended for done in (*earlier, *((n, k) for n in body.after))):
+                        break
+                    come = (arrived.get((n, device, k), ended[n, k]) for n in body.after)
+                    begun = max([busy[device], *come, *(ended[done] for done in earlier)])
+                    end = busy[device] = begun + body.seconds
+                    ended.update(((n, k), end) for n in unit.tasks)
+                    leaving = [(v, there, begun) for v, there in body.hands_on]
+                    rows: list[_Unit | tuple[Value, str, int]] = [*((v, there, k) for v, there, _ in leaving), unit]
+                    leaving += [(v, there, end) for v, there in body.sends]
+                    rows += [(v, there, k) for v, there in body.sends]
+                    for value, there, left in leaving:
+                        maker = self.task_of[self._maker(value)]
+                        come_at = left + delay(value, device, there)
+                        arrived[maker, there, k] = max(come_at, arrived.get((maker, there, k), 0.0))
+                    for what in rows:
+                        yield (end if isinstance(what, tuple) and what[0].producer else begun, serial), what
+                        serial += 1
+                    at[device] += 1
+            waiting = [d for d in waiting if at[d] < len(self.units[d])]
+            if serial == before:
+                stuck = [f"{d}: {self.tasks[self.units[d][at[d]].tasks[0]]}" for d in waiting]
+                raise ProgramError(f"the orders of {self.graph.name!r} wait for each other: {'; '.join(stuck[:4])}")
+
+    def _append(self, unit: _Unit) -> None:
+        body, k, out = self.bodies[unit.tasks], unit.microbatch, self.lists[unit.device]
+        if body.segment is not None:
+            out.append(Run(body.run.segment, body.run.inputs, body.run.outputs, k))
+        out += [Update(u.state, u.value, k) for u in body.updates]
+        out += [Accumulate(value, into, k) for value, into in body.sums]
+
+    def _sum_transfers(self) -> None:
+        """Gradients that end on another device go there; what the caller gave is a gradient as it is."""
+        for i, name in self.sums.items():
+            value = self.graph.outputs[i].value
+            assert isinstance(value, Value)
+            here = self.where[value.name]
+            if value.producer is None:
+                self.lists[here] += [Accumulate(value.name, name, k) for k in range(self.count)]
+            if here != self._end_of(i):
+                self._transfer(name, here, self._end_of(i), 0)
