@@ -22,6 +22,7 @@ from torchplace.placement.plan import Example, Plan, validate_with
 from torchplace.placement.planning import make_plan
 from torchplace.placement.report.comparison import Comparison, Row
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.pipelined import Step
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.session import Session
 from torchplace.runtime.trial import try_plan
@@ -41,8 +42,12 @@ def compile(model: Any = None, **options: Any) -> Any:
         model: an `nn.Module`, a class of them, or a function of tensors; None when used as `@compile(...)`.
         **options: see `Options`: `topology`, `solver`, `pins`, `plan`, `rehearse`, `dynamic`, `fullgraph`, `seed`...
 
+    With `loss_fn`, or with more than one of `microbatches`, what is compiled is a step: forward, loss and backward in
+    one, micro-batch by micro-batch (`runtime.pipelined.Step`).
+
     Returns:
-        The same module or class; for a function, a new one that runs placed.
+        The same module or class; for a function, a new one that runs placed; for a step, that: a function of the
+        model's arguments and the target that returns the loss.
 
     Raises:
         OptionError: an option is unknown or has a value that it cannot have.
@@ -54,6 +59,10 @@ def compile(model: Any = None, **options: Any) -> Any:
     checked = Options.of(options)
     if model is None:
         return lambda target: compile(target, **options)
+    if checked.step and (isinstance(model, nn.Module) or (callable(model) and not inspect.isclass(model))):
+        return _compile_step(model, checked)
+    if checked.step:
+        raise OptionError(f"cannot make a step of {model!r}; expected an nn.Module that is there, or a function")
     if isinstance(model, nn.Module):
         return _compile_instance(model, checked)
     if inspect.isclass(model) and issubclass(model, nn.Module):
@@ -78,6 +87,21 @@ def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
     compile_module(model, capturer, dynamic=options.dynamic, fullgraph=options.fullgraph)
     _sessions[model] = session
     return model
+
+
+def _compile_step(model: Any, options: Options) -> Step:
+    step = Step(
+        model,
+        _session(options),
+        loss_fn=options.loss_fn,
+        microbatches=options.microbatches,
+        batch_dims=options.batch_dims,
+        reduction=options.reduction,
+        schedule=options.schedule,
+        dynamic=options.dynamic,
+    )
+    _sessions[step] = step.session
+    return step
 
 
 def _compile_function(function: Callable[..., Any], options: Options) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from torchplace.errors import OptionError
 from torchplace.placement.objective import OBJECTIVES
 from torchplace.placement.optimizer import KINDS, check_optimizer
+from torchplace.placement.pipelining import AUTO, CHOICES
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request
 from torchplace.placement.solvers.registry import get_solver
@@ -21,7 +22,7 @@ from torchplace.runtime.calibrate import calibrated_figures
 from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
-_LATER: frozenset[str] = frozenset({"loss_fn", "microbatches", "batch_dims", "schedule", "codegen"})
+_LATER: frozenset[str] = frozenset({"codegen"})
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,18 @@ class Options:
     Attributes:
         topology: a `Topology`, a preset's name, `local:3`, a file, or None for this machine.
         solver: name of a solver.
-        objective: `latency`: seconds of one call; `throughput`: from call to call, where they follow without a break.
+        objective: `latency`: seconds of one call; `throughput`: from call to call, where they follow without a break;
+            `step`: seconds of a step of several micro-batches. None for `step` where it is one, else `latency`.
         cost: source of compute costs: `auto`, `roofline`, `measured` or `fitted` (`runtime.pricing.priced`).
         training: plan the backward too (`tp.plan`; a compiled model is told by its calls).
+        loss_fn: of (output, target): what is compiled is a training step, forward, loss and backward in one.
+        microbatches: into which a step's inputs are split, at most; more than one makes a step of any model.
+        batch_dims: the dim of every input that counts the rows of a batch, or that by the argument's name (`target` and
+            `output` are such names, too); None for what all micro-batches share.
+        reduction: how losses of micro-batches make that of the batch: `mean`, `sum`, or a function that gives the
+            weight of a micro-batch, of its target. None for what `loss_fn` says (`reduction` of torch's losses), or the mean.
+        schedule: in which order devices do what there is to do: `auto`, `gpipe`, `1f1b`, `interleaved`, `zero-bubble`
+            or `synthesised`.
         pins: op or module pattern -> device.
         together: groups that are each on one device, whichever: a pattern, or a sequence of patterns, for each.
         forbid: op or module pattern -> device, or devices, that what it matches must not be on.
@@ -49,9 +59,14 @@ class Options:
 
     topology: Topology | str | Path | None = None
     solver: str = "auto"
-    objective: str = "latency"
+    objective: str | None = None
     cost: str = "auto"
     training: bool = False
+    loss_fn: Any = None
+    microbatches: int = 1
+    batch_dims: Any = 0
+    reduction: Any = None
+    schedule: str = AUTO
     pins: Mapping[str, str] = field(default_factory=dict)
     together: Sequence[str | Sequence[str]] = ()
     forbid: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
@@ -83,7 +98,9 @@ class Options:
         return options
 
     def _check(self) -> None:
-        _one_of("objective", self.objective, OBJECTIVES)
+        _one_of("objective", self.objective or OBJECTIVES[0], OBJECTIVES)
+        _one_of("schedule", self.schedule, CHOICES)
+        self._check_step()
         _one_of("cost", self.cost, COSTS)
         get_solver(self.solver)
         check_optimizer(self.optimizer)
@@ -93,6 +110,26 @@ class Options:
             raise OptionError(f"pins is {self.pins!r}; expected a mapping from an op or module pattern to a device")
         _check_together(self.together)
         _check_forbid(self.forbid)
+
+    def _check_step(self) -> None:
+        if not isinstance(self.microbatches, int) or isinstance(self.microbatches, bool) or self.microbatches < 1:
+            raise OptionError(f"microbatches is {self.microbatches!r}; expected a whole number of 1 or more")
+        if self.loss_fn is not None and not callable(self.loss_fn):
+            raise OptionError(f"loss_fn is {self.loss_fn!r}; expected a function of (output, target)")
+        if not (self.reduction is None or self.reduction in ("mean", "sum") or callable(self.reduction)):
+            raise OptionError(
+                f"reduction is {self.reduction!r}; expected 'mean', 'sum', or a function that gives weights of micro-batches"
+            )
+        dims = self.batch_dims.values() if isinstance(self.batch_dims, Mapping) else [self.batch_dims]
+        if not all(dim is None or (isinstance(dim, int) and dim >= 0) for dim in dims):
+            raise OptionError(
+                f"batch_dims is {self.batch_dims!r}; expected a dim of 0 or more, or a mapping from arguments to dims"
+            )
+
+    @property
+    def step(self) -> bool:
+        """Whether a step is asked for, and not calls that the caller's own code surrounds."""
+        return self.loss_fn is not None or self.microbatches > 1
 
     def loaded_plan(self) -> Plan | None:
         """The plan to run, read from its file if a file was given."""
@@ -118,7 +155,7 @@ class Options:
         return Request(
             topology,
             solver=self.solver,
-            objective=self.objective,
+            objective=self.objective or ("step" if self.step else "latency"),
             pins=dict(self.pins),
             together=[_listed(group) for group in self.together],
             forbid={pattern: _listed(devices) for pattern, devices in self.forbid.items()},

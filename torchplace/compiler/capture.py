@@ -38,17 +38,19 @@ class Captured:
             they have in `graph`; values saved between the parts too.
         state: the parameters and buffers among the inputs, by value name.
         examples: what the inputs were at the capture, by value name, as far as it is known.
+        joint: the whole graph runs as one part, backward included: a step.
     """
 
     graph: Graph
     parts: tuple[Graph, ...]
     state: dict[str, torch.Tensor] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
+    joint: bool = False
 
     @property
     def training(self) -> bool:
         """Whether it was captured with its backward."""
-        return len(self.parts) == 2
+        return len(self.parts) == 2 or any(op.phase != "forward" for op in self.graph.ops if self.joint)
 
 
 Handler = Callable[[Captured], Sequence[Runner]]
@@ -86,11 +88,17 @@ class Capturer:
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
 
+def start_capture(capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> _Session:
+    """The capture of one graph of Dynamo's, for a capturer that runs it in another way."""
+    return _Session(capturer, module, inputs)
+
+
 class _Session:
     """The capture of one graph: holds what the callbacks of AOTAutograd share."""
 
     def __init__(self, capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
         self.capturer, self.module, self.inputs = capturer, module, inputs
+        self.handler = capturer.handler
         placeholders = module.graph.find_nodes(op="placeholder")
         self.sources = [dynamo.source_of(p) for p in placeholders]
         self.runners: Sequence[Runner] = ()
@@ -166,7 +174,7 @@ class _Session:
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
         with dynamo.outside_modes():  # the handler moves real tensors
-            self.runners = self.capturer.handler(Captured(graph, parts, state, dict(self.by_name)))
+            self.runners = self.handler(Captured(graph, parts, state, dict(self.by_name)))
 
     def _tensors(self, graph: Graph) -> list[Any]:
         return [self.by_name.get(v.name) for v in graph.inputs]

@@ -164,10 +164,17 @@ def call_of(module: torch.nn.Module) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 
-    # Dynamo remembers by a code's name which sizes have changed, and makes those dynamic: each module needs its own.
+    return named_apart(call)
+
+
+def named_apart(function: Any) -> Callable[..., Any]:
+    """Give a function's code a name of its own.
+
+    Dynamo remembers by a code's name which sizes have changed, and makes those dynamic: each module needs its own.
+    """
     name = f"call_{next(_serial)}"
-    call.__code__ = call.__code__.replace(co_name=name, co_qualname=name)
-    return call
+    function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
+    return function  # type: ignore[no-any-return]
 
 
 def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -176,6 +176,17 @@ def values_in(argument: object) -> Iterator[Value]:
         yield from values_in((argument.start, argument.stop, argument.step))
 
 
+def replaced(argument: Any, new: Mapping[Value, Value]) -> Any:
+    """An argument in which other values stand."""
+    if isinstance(argument, Value):
+        return new.get(argument, argument)
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(replaced(a, new) for a in argument)
+    if isinstance(argument, slice):
+        return slice(*(replaced(a, new) for a in (argument.start, argument.stop, argument.step)))
+    return {k: replaced(v, new) for k, v in argument.items()} if isinstance(argument, dict) else argument
+
+
 @dataclass(eq=False, repr=False)
 class Graph:
     """Ops in a topological order, between inputs and outputs.

@@ -44,6 +44,7 @@ def lower_pipeline(
     delay: Delay = no_delay,
     workspace: Workspace = no_workspace,
     returned: bool = True,
+    whole: bool = True,
 ) -> Program:
     """Lower a graph of one micro-batch for a placement and the order in which devices do its tasks.
 
@@ -62,6 +63,8 @@ def lower_pipeline(
         delay: seconds of a transfer, for the global order.
         workspace: bytes that an op takes on a device and gives back, for the peaks of segments.
         returned: outputs beside the first (the loss, in training) are returned; else they are dropped where they are.
+        whole: a backward and the weight gradients right behind it are one piece of work; else that is so only where no
+            other device waits for the backward.
 
     Returns:
         The program; its outputs are those of the graph: every micro-batch's, or a gradient's sum.
@@ -71,10 +74,15 @@ def lower_pipeline(
 
     Cost: linear in micro-batches x edges.
     """
-    lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches)
+    lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches, whole)
     program = lowering.run(duration, delay, returned)
     measure_segments(program, graph, workspace)
     return program
+
+
+def sum_name(gradient: str) -> str:
+    """What the sum of a gradient over micro-batches is called; no op of a captured graph has such a name."""
+    return f"{gradient}.sum"
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,9 @@ class _Pipeline:
         owners: Mapping[str, str],
         orders: Orders,
         microbatches: int,
+        whole: bool,
     ) -> None:
+        self.whole = whole
         self.graph, self.devices, self.owners, self.count = graph, devices, owners, microbatches
         self.placement = at_owners(graph, placement, owners)
         self.tasks = make_tasks(graph, self.placement)
@@ -193,20 +203,18 @@ class _Pipeline:
         """Whether a task can be one with that before it: then it makes it wait for nothing new."""
         if first.level != second.level or (first.phase, second.phase) != ("backward", "weight-grad"):
             return False
+        if not self.whole and any(self._others(v) for op in first.ops for v in op.outputs):
+            return False
         return all(n in first.after or self.tasks[n].device == second.device for n in second.after)
 
     def _gradient_sums(self) -> dict[int, str]:
         """Place of an output that is a parameter's gradient -> name of its sum."""
         parameters = {v.path for v in self.graph.inputs if v.kind == "parameter"}
-        taken = set(self.graph.values)
         sums: dict[int, str] = {}
         for i, output in enumerate(self.graph.outputs):
             if output.kind == "gradient" and isinstance(output.value, Value) and output.path in parameters:
-                name = f"{output.value.name}.sum"
-                while name in taken:
-                    name += "_"
-                taken.add(name)
-                sums[i] = name
+                name = sum_name(output.value.name)
+                sums[i] = name if name not in sums.values() else f"{name}{i}"
         return sums
 
     def run(self, duration: Duration, delay: Delay, returned: bool) -> Program:

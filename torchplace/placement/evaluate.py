@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,9 +19,25 @@ from torchplace.placement.cost.remembered import Remembered
 from torchplace.placement.cost.workspace import WorkspaceCost, estimated
 from torchplace.placement.memory import memory_kinds
 from torchplace.placement.owners import owners
+from torchplace.placement.pipelining import Costs, Pipelining, pipelines
 from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a placement comes to.
+
+    Attributes:
+        programs: one for each part.
+        timeline: of all of them.
+        schedule: that a pipeline follows; "" for a single micro-batch.
+    """
+
+    programs: tuple[Program, ...]
+    timeline: Timeline
+    schedule: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,7 @@ class Evaluator:
         fixed: input name -> device, of state that lives somewhere already.
         workspace: bytes that an op takes on a device and gives back.
         optimizer: input name -> bytes of optimizer state that live beside a parameter.
+        pipelining: how many micro-batches of the graph a step has, and how they go through it; None for a single one.
     """
 
     captured: Captured
@@ -43,6 +60,7 @@ class Evaluator:
     fixed: Mapping[str, str]
     workspace: WorkspaceCost = estimated
     optimizer: Mapping[str, int] = field(default_factory=dict)
+    pipelining: Pipelining | None = None
 
     @cached_property
     def _cost(self) -> ComputeCost:
@@ -52,26 +70,64 @@ class Evaluator:
         """Device of every state input of the whole graph."""
         return owners(self.captured.graph, placement, self.topology.device_names[0], self.fixed)
 
-    def programs(self, placement: Mapping[str, str]) -> tuple[Program, ...]:
-        """One program for each part of the captured graph."""
+    def outcome(self, placement: Mapping[str, str]) -> Outcome:
+        """The programs of a placement, and what would run: in a pipeline, by the best of the schedules asked for.
+
+        Of those that fit the devices the quickest is the best; if none does, that which lacks least.
+        """
+        if self.pipelining is None or self.pipelining.microbatches == 1:
+            programs = self.programs(placement)
+            return Outcome(programs, self.simulate(programs))
+        found = []
+        for name, program in self._pipelines(placement, self.pipelining):
+            self._add_idle_state([program], [NOTHING])
+            timeline = self.simulate((program,))
+            found.append(Outcome((program,), timeline, name))
+        return min(found, key=lambda o: (self._lacking(o.timeline), o.timeline.duration))
+
+    def _lacking(self, timeline: Timeline) -> int:
+        """Bytes that the devices lack, all together."""
+        return sum(max(0, timeline.peak_memory.get(d.name, 0) - d.memory) for d in self.topology.devices)
+
+    def _pipelines(self, placement: Mapping[str, str], wanted: Pipelining) -> Iterator[tuple[str, Program]]:
+        used = self.topology.used(placement.values())
+        devices = self.topology.device_names
+        return pipelines(
+            self.captured.graph, placement, devices, self._owners_by_name(placement), wanted, self._costs(used)
+        )
+
+    def _owners_by_name(self, placement: Mapping[str, str]) -> dict[str, str]:
+        """Device of every state input, by the name of the value and by its full name in the model."""
         state = self.owners(placement)
         state.update((v.path, state[v.name]) for v in self.captured.graph.inputs if v.path and v.name in state)
+        return state
+
+    def _costs(self, used: Topology) -> Costs:
         links = AlphaBeta(self.topology)
+        return Costs(
+            lambda op, device: self._cost.time(op, used.device(device)),
+            lambda value, source, target: links.time(source, target, value.nbytes),
+            lambda op, device: self.workspace(op, used.device(device)),
+        )
+
+    def programs(self, placement: Mapping[str, str]) -> tuple[Program, ...]:
+        """One program for each part of the captured graph, for a single micro-batch."""
+        state = self._owners_by_name(placement)
         made: dict[str, str] = {}
         programs: list[Program] = []
         befores: list[Carryover] = []
         for i, part in enumerate(self.captured.parts):
             befores.append(carry_over(programs[-1], self.captured.parts[i - 1], part) if programs else NOTHING)
             placed = complete(part, placement, made, self.topology.device_names[0])
-            used = self.topology.used(placed.values())
+            costs = self._costs(self.topology.used(placed.values()))
             program = lower(
                 part,
                 placed,
                 self.topology.device_names,
                 {**made, **state},
-                lambda op, device, used=used: self._cost.time(op, used.device(device)),  # type: ignore[misc]
-                lambda value, source, target: links.time(source, target, value.nbytes),
-                lambda op, device, used=used: self.workspace(op, used.device(device)),  # type: ignore[misc]
+                costs.duration,
+                costs.delay,
+                costs.workspace,
                 befores[-1],
             )
             ends = zip(part.outputs, program.outputs, strict=True)

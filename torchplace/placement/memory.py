@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from torchplace.compiler.graph import STATE, Graph, Op, Value
+from torchplace.compiler.pipeline import sum_name
 
 
 def state_bytes(graph: Graph, *, training: bool, optimizer: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -46,8 +47,10 @@ def memory_kinds(part: Graph, whole: Graph) -> dict[str, str]:
     for wanted, what in (("output", "caller"), ("gradient", "gradients"), ("saved", "activations")):
         for name, output in ends:
             if output.kind == wanted:
-                kinds.setdefault(name, what if wanted != "gradient" or output.path in parameters else "caller")
-    for value in part.inputs:
+                kind = what if wanted != "gradient" or output.path in parameters else "caller"
+                kinds.setdefault(name, kind)
+                kinds.setdefault(sum_name(name), kind)
+    for value in (*part.inputs, *_saved(part, _roots(part))):
         kinds.setdefault(value.name, "activations")
     return kinds
 

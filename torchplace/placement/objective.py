@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from torchplace.placement.topology.topology import Topology
 
-OBJECTIVES = ("latency", "throughput")
-"""`latency`: seconds of one step, transfers and contention included. `throughput`: seconds from one step to the next
-where steps follow each other without a break."""
+OBJECTIVES = ("latency", "throughput", "step")
+"""`latency`: seconds of one call, transfers and contention included. `throughput`: seconds from one call to the next
+where calls follow each other without a break. `step`: seconds of a step of several micro-batches, by its schedule; of
+one that is no pipeline, the same as `latency`."""
 
 
 def period(busy: Mapping[str, float], link_bytes: Mapping[str, float], topology: Topology) -> float:

@@ -126,6 +126,8 @@ class Plan:
         predicted: what it should cost.
         lower_bound: seconds that no plan can beat on this cost model, of what the objective says.
         bound: the relaxation that gave it, of each part where they differ; "" if it is not known.
+        microbatches: of a step, that go through the graph one after the other.
+        schedule: in which order devices do their forward and backward passes; "" for a single micro-batch.
         programs: what runs, one for each part (empty when loaded from a file).
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
@@ -149,6 +151,8 @@ class Plan:
     lower_bound: float
     bound: str = ""
     optimizer: str = ""
+    microbatches: int = 1
+    schedule: str = ""
     programs: tuple[Program, ...] = ()
     timeline: Timeline | None = None
     rest: tuple[Plan, ...] = ()

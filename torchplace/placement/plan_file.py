@@ -52,6 +52,8 @@ class _PlanRecord(_Record):
     lower_bound: float = Field(ge=0)
     bound: str = ""
     optimizer: str = ""
+    microbatches: int = Field(ge=1, default=1)
+    schedule: str = ""
     rest: list[_PlanRecord] = []
 
 

@@ -18,6 +18,7 @@ from torchplace.placement.follow import follow
 from torchplace.placement.hints import Wishes, read_hints
 from torchplace.placement.objective import period
 from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
+from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan, Predicted
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.solvers.registry import get_solver
@@ -41,6 +42,7 @@ class Request:
         cost: the compute costs themselves, which `runtime.pricing` chooses for each graph by `source`.
         workspace: what ops take for themselves while they run; `runtime.pricing` gives what was measured.
         optimizer: whose state counts in training, as the option `optimizer` has it.
+        pipelining: how a step goes through the devices; None for calls that are no step.
     """
 
     topology: Topology
@@ -55,6 +57,7 @@ class Request:
     cost: ComputeCost = field(default_factory=Roofline)
     workspace: WorkspaceCost = estimated
     optimizer: object = None
+    pipelining: Pipelining | None = None
 
     def evaluator(self, captured: Captured, fixed: Mapping[str, str]) -> Evaluator:
         """What tells the cost of a placement of a captured graph, around state that lives somewhere already.
@@ -63,7 +66,7 @@ class Request:
             OptionError: the state of the optimizer is not known.
         """
         beside = optimizer_bytes(self.optimizer, captured)
-        return Evaluator(captured, self.topology, self.cost, fixed, self.workspace, beside)
+        return Evaluator(captured, self.topology, self.cost, fixed, self.workspace, beside, self.pipelining)
 
 
 def make_plan(captured: Captured, request: Request) -> Plan:
@@ -95,6 +98,7 @@ def _problem(captured: Captured, request: Request, evaluator: Evaluator) -> Prob
         evaluate=lambda placement: evaluation(evaluator, placement, request.objective),
         optimizer=evaluator.optimizer,
         workspace=request.workspace,
+        microbatches=1 if request.pipelining is None else request.pipelining.microbatches,
     )
 
 
@@ -141,10 +145,10 @@ def finish(
         InfeasibleError: the programs need more memory than a device has.
     """
     captured, topology = evaluator.captured, request.topology
-    programs = evaluator.programs(placement)
+    outcome = evaluator.outcome(placement)
+    programs, timeline = outcome.programs, outcome.timeline
     for program in programs:
         verify(program)
-    timeline = evaluator.simulate(programs)
     require_capacity(timeline.peak_memory, topology)
     state = evaluator.owners(placement)
     held = {v.name: v for v in captured.graph.inputs if v.name in state}
@@ -173,13 +177,15 @@ def finish(
         bound=bound.source,
         programs=programs,
         timeline=timeline,
+        microbatches=programs[0].microbatches,
+        schedule=outcome.schedule,
     )
 
 
 @collector_paused()
 def evaluation(evaluator: Evaluator, placement: Mapping[str, str], objective: str = "latency") -> Evaluation:
     """What a solver is told of a placement that it proposes."""
-    timeline = evaluator.simulate(evaluator.programs(placement))
+    timeline = evaluator.outcome(placement).timeline
     try:
         require_capacity(timeline.peak_memory, evaluator.topology)
         reason = ""

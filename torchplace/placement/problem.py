@@ -16,7 +16,7 @@ from torchplace.placement.cost.workspace import WorkspaceCost
 from torchplace.placement.estimate import estimate
 from torchplace.placement.evaluation import Evaluation
 from torchplace.placement.forbids import forbidden_devices
-from torchplace.placement.groups import colocation_groups
+from torchplace.placement.groups import colocation_groups, state_groups
 from torchplace.placement.hints import Hint, Wishes, read_hints
 from torchplace.placement.memory import parameter_gradients, saved_bytes, state_bytes, transient_bytes
 from torchplace.placement.owners import owner_ops, owners
@@ -59,6 +59,7 @@ class Problem:
         fixed_bytes: device name -> resident bytes that no placement changes (state that no op uses).
         transient_bytes: bytes that come and go if one device ran all, at most: a reserve to pack with.
         objective: what is to be small, one of `objective.OBJECTIVES`.
+        microbatches: that go through the graph in a step, one behind the other.
         hints: what was asked for, and of which ops: what `groups`, `pins` and `forbidden` come from.
         evaluator: says what a placement costs; None means the estimate of `estimate.py`.
     """
@@ -75,6 +76,7 @@ class Problem:
     fixed_bytes: Mapping[str, int]
     transient_bytes: int
     objective: str = "latency"
+    microbatches: int = 1
     hints: tuple[Hint, ...] = ()
     evaluator: Evaluate | None = None
     _columns: dict[Device, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
@@ -94,6 +96,7 @@ class Problem:
         evaluate: Evaluate | None = None,
         optimizer: Mapping[str, int] | None = None,
         workspace: WorkspaceCost | None = None,
+        microbatches: int = 1,
     ) -> Problem:
         """State the problem of placing a graph on a topology.
 
@@ -109,6 +112,7 @@ class Problem:
             evaluate: says what a placement costs; by default an estimate that knows no contention.
             optimizer: input name -> bytes of optimizer state beside a parameter.
             workspace: bytes that an op takes on a device while it runs; by default none.
+            microbatches: that go through the graph in a step; what state they write is read where it is.
 
         Raises:
             OptionError: a hint matches nothing, or names a device that does not exist.
@@ -118,7 +122,9 @@ class Problem:
         """
         devices = topology.device_names
         hints = read_hints(graph, devices, Wishes(pins or {}, together, forbid))
-        groups = colocation_groups(graph, (hint.ops for hint in hints if hint.kind == "together"))
+        together_ops: list[Sequence[str]] = [hint.ops for hint in hints if hint.kind == "together"]
+        together_ops += state_groups(graph) if microbatches > 1 else []
+        groups = colocation_groups(graph, together_ops)
         forbidden = forbidden_devices(graph, groups, hints, devices)
         state = state_bytes(graph, training=training, optimizer=optimizer)
         op_bytes, unowned = _op_bytes(graph, state, training)
@@ -135,9 +141,15 @@ class Problem:
             fixed_bytes={device: unowned if device == devices[0] else 0 for device in devices},
             transient_bytes=transient_bytes(graph, training=training, workspace=_hungriest(topology, workspace)),
             objective=objective,
+            microbatches=microbatches,
             hints=hints,
             evaluator=evaluate,
         )
+
+    @property
+    def steady(self) -> bool:
+        """Whether what counts is how long the busiest device or link is busy: then pipelines are full."""
+        return self.objective == "throughput" or (self.objective == "step" and self.microbatches > 1)
 
     @cached_property
     def ops(self) -> tuple[str, ...]:

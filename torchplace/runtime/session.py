@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,6 +12,7 @@ from torchplace.compiler.dynamo import Runner
 from torchplace.compiler.graph import Value
 from torchplace.errors import OptionError
 from torchplace.placement.cost.compute import ComputeCost
+from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request, finish, follow_plan, make_plan
 from torchplace.runtime.local import Executable, LocalRuntime
@@ -59,17 +60,38 @@ class Session:
 
     def __call__(self, captured: Captured) -> Sequence[Runner]:
         """Plan a graph, settle its parameters, and prepare its programs."""
+        return self.place(captured).parts
+
+    def place(self, captured: Captured, pipelining: Pipelining | None = None) -> Placed:
+        """Plan a graph, settle its parameters, and prepare its programs.
+
+        Args:
+            captured: the graph.
+            pipelining: how micro-batches go through it; None for calls that are no step.
+        """
         fixed = self.owners.of(captured.state)
-        request = priced(self.request, captured)
+        request = priced(replace(self.request, pipelining=pipelining), captured)
         plan = self._plan_for(captured, fixed, request)
         self._settle(captured, plan)
-        keys = plan.keys
-        parts = tuple(
-            self.runtime.prepare(program, part, keys)
-            for program, part in zip(plan.programs, captured.parts, strict=True)
-        )
-        self.placed.append(Placed(plan, parts, request.cost))
-        return parts
+        self.placed.append(self._prepared(captured, plan, request.cost))
+        return self.placed[-1]
+
+    def place_again(self, captured: Captured, known: Placed, pipelining: Pipelining) -> Placed:
+        """Prepare the program of a graph that is placed already, for another number of micro-batches.
+
+        Args:
+            captured: the graph.
+            known: how it was placed.
+            pipelining: how micro-batches go through it now.
+        """
+        request = replace(self.request, pipelining=pipelining, cost=known.cost)
+        evaluator = request.evaluator(captured, self.owners.of(captured.state))
+        plan = finish(evaluator, known.plan.placement, request, known.plan.solver, known.plan.solve_time)
+        return self._prepared(captured, plan, known.cost)
+
+    def _prepared(self, captured: Captured, plan: Plan, cost: ComputeCost) -> Placed:
+        pairs = zip(plan.programs, captured.parts, strict=True)
+        return Placed(plan, tuple(self.runtime.prepare(program, part, plan.keys) for program, part in pairs), cost)
 
     def _plan_for(self, captured: Captured, fixed: dict[str, str], request: Request) -> Plan:
         for plan in () if self.plan is None else (self.plan, *self.plan.rest):

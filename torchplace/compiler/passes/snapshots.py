@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torchplace.compiler.graph import Graph, Op, Value
+from torchplace.compiler.graph import Graph, Op, Value, replaced
 
 _UNREAD = {"aten.native_batch_norm_backward.default": (3, 4, 7)}
 """Ops that do not look at running statistics in training: places of those two, and of the flag that says so."""
@@ -45,13 +43,6 @@ def _copy_for(graph: Graph, value: Value, users: list[Op]) -> None:
     copy.outputs = (Value(name, value.type, copy),)
     graph.ops.insert(0 if value.producer is None else graph.ops.index(value.producer) + 1, copy)
     for op in users:
-        op.args, op.kwargs = _replaced(op.args, value, copy.outputs[0]), _replaced(op.kwargs, value, copy.outputs[0])
+        new = {value: copy.outputs[0]}
+        op.args, op.kwargs = replaced(op.args, new), replaced(op.kwargs, new)
         op.__dict__.pop("inputs", None)
-
-
-def _replaced(argument: Any, old: Value, new: Value) -> Any:
-    if argument is old:
-        return new
-    if isinstance(argument, (list, tuple)):
-        return type(argument)(_replaced(a, old, new) for a in argument)
-    return {k: _replaced(v, old, new) for k, v in argument.items()} if isinstance(argument, dict) else argument

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from torchplace.placement.bounds.bound import Bound
+from torchplace.placement.bounds.bound import Bound, strongest
 from torchplace.placement.bounds.latency import least_step
 from torchplace.placement.bounds.machine import machines
 from torchplace.placement.bounds.throughput import least_period
@@ -27,7 +27,7 @@ def lower_bound(evaluator: Evaluator, objective: str = "latency", pins: Mapping[
 
     Args:
         evaluator: the captured graph, topology and costs, and what is known of memory.
-        objective: of what, one of `objective.OBJECTIVES`.
+        objective: of what, one of `objective.OBJECTIVES`; of all micro-batches, where the evaluator has a pipeline.
         pins: op name -> device, for ops that every placement has to have there.
 
     Cost: near-linear in the edges, for each number of devices that share threads; a linear program of at most 40,000
@@ -43,7 +43,14 @@ def lower_bound(evaluator: Evaluator, objective: str = "latency", pins: Mapping[
     )
     apart = [name for name, _ in Counter(work.fixed.values()).most_common(_APART)]
     wires = Wires(topology)
-    if objective == "throughput":
+    count = 1 if evaluator.pipelining is None else evaluator.pipelining.microbatches
+    found = []
+    if (
+        objective == "throughput" or count > 1
+    ):  # each micro-batch of a step keeps the busiest device as long as one does
         seen = machines(topology, apart, _PAIRS if len(work.parts) > 1 else _MACHINES)
-        return least_period(work, seen, evaluator.cost, wires, topology.host.instruction)
-    return least_step(work, machines(topology, apart, _MACHINES), evaluator.cost, wires, topology.host)
+        period = least_period(work, seen, evaluator.cost, wires, topology.host.instruction)
+        found.append(Bound(count * period.seconds, period.source))
+    if objective != "throughput":
+        found.append(least_step(work, machines(topology, apart, _MACHINES), evaluator.cost, wires, topology.host))
+    return strongest(found)

@@ -40,7 +40,7 @@ class State(ABC):
     @classmethod
     def of(cls, coarse: Coarse, placed: Sequence[int], limits: Sequence[int]) -> State:
         """The state of a search for the problem's objective."""
-        kind = Steady if coarse.problem.objective == "throughput" else Stepping
+        kind = Steady if coarse.problem.steady else Stepping
         return kind(coarse, placed, limits)
 
     @property

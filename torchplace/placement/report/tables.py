@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torchplace.placement.plan import Plan
 
 
-MEASURE = {"latency": "step time", "throughput": "period"}
+MEASURE = {"latency": "step time", "throughput": "period", "step": "step time"}
 """Objective -> what its seconds are called."""
 
 
@@ -74,7 +74,7 @@ def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say: the predicted time, its bound, and who found it."""
     what = "forward and backward" if plan.training else "forward"
     measure = MEASURE[plan.objective]
-    other = "" if plan.objective == "latency" else f"; step time {duration_text(plan.predicted.step_time)}"
+    other = "" if plan.objective != "throughput" else f"; step time {duration_text(plan.predicted.step_time)}"
     by = f" ({plan.bound})" if plan.bound else ""
     gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
     lines = [
@@ -82,6 +82,8 @@ def plan_lines(plan: Plan) -> list[str]:
         f"lower bound {duration_text(plan.lower_bound)}{by}{gap}",
         f"solver {plan.solver}, objective {plan.objective}, {duration_text(plan.solve_time)}, seed {plan.seed}",
     ]
+    if plan.microbatches > 1:
+        lines.append(f"{plan.microbatches} micro-batches, schedule {plan.schedule}")
     if plan.optimizer:
         lines.append(f"optimizer {plan.optimizer}: its state is counted")
     if plan.rest:

@@ -106,7 +106,7 @@ class _Cuts:
 
     @property
     def _steady(self) -> bool:
-        return self.quotient.coarse.problem.objective == "throughput"
+        return self.quotient.coarse.problem.steady
 
     def best(self, limits: Limits) -> dict[str, str] | None:
         """The placement by the best cuts within limits of memory; None where there is none."""

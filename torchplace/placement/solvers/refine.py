@@ -48,7 +48,7 @@ class Refinement:
     ) -> None:
         self.problem, self.seed, self.seconds, self.until = problem, seed, seconds, until
         self.turn = self.idle = 0
-        self.stages = (FEW, 1.0) if problem.objective == "latency" else (1.0,)
+        self.stages = (FEW, 1.0) if not problem.steady else (1.0,)
         self.found: list[Mapping[str, str]] = list(starts)
         self._begin(self.stages[0])
 
@@ -84,7 +84,7 @@ class Refinement:
 
     def _run(self, search: Search) -> None:
         budget = Budget.of(search.state, SHARE * self.seconds, self._until())
-        if self.problem.objective == "throughput" and self.turn % 2 == 0:
+        if self.problem.steady and self.turn % 2 == 0:
             units = self.pieces[-1]
             budget.placements = min(budget.placements, MOVES * len(units))
             search.anneal(units, budget, HEAT)

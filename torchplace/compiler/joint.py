@@ -1,0 +1,173 @@
+"""Joint capture: a model and its loss, forward and backward, as the one graph of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from torchplace.compiler import dynamo
+from torchplace.compiler.capture import Captured, Capturer, Handler, start_capture
+from torchplace.compiler.graph import Graph, Op, Value, replaced
+from torchplace.compiler.passes.snapshots import snapshot_state
+from torchplace.errors import CaptureError
+
+Loss = Callable[[Any, Any], torch.Tensor]
+"""Takes what a model returns, and the target."""
+Runner = Callable[[Mapping[str, Any]], None]
+"""Runs a step: is given the inputs of its first micro-batch, by their names in the graph."""
+
+
+def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: bool) -> Callable[..., Any]:
+    """What is captured: a function of (positional arguments, keyword arguments, target or none).
+
+    It returns (loss, what the model returned): the loss is None where gradients are off and there is no `loss_fn`, and
+    of the model's outputs there are none unless they are `returned`.
+
+    Args:
+        model: a module or a function.
+        loss_fn: of (output, target), or of the output alone where no target is given; None for a model whose output has
+            a `loss`.
+        returned: outputs are wanted, too.
+    """
+    call = dynamo.call_of(model) if isinstance(model, nn.Module) else model
+
+    def step(args: Sequence[Any], kwargs: Mapping[str, Any], target: Sequence[Any]) -> tuple[Any, Any]:
+        output = call(*args, **kwargs)
+        if loss_fn is not None:
+            loss = loss_fn(output, *target)
+        elif torch.is_grad_enabled():
+            loss = _own_loss(output)
+        else:
+            loss = None
+        if loss is not None and loss.dim():
+            raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
+        if not returned:
+            return loss, None
+        if torch.is_grad_enabled():
+            output = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, output)
+        return loss, output
+
+    return dynamo.named_apart(step)
+
+
+def _own_loss(output: Any) -> torch.Tensor:
+    """The loss that a model's output has itself."""
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None:
+        raise ValueError("the model's output has no `loss`; pass loss_fn=, or labels for the model to make one of")
+    return loss  # type: ignore[no-any-return]
+
+
+class StepCapturer(Capturer):
+    """A Dynamo backend that captures steps; at a call of what it gives Dynamo, `run` runs the step.
+
+    What the call returns then are empty stand-ins, one for each output of Dynamo's graph: `stand_ins` has them.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        run: Callable[[Captured, dict[str, Any]], None],
+        name: str,
+        names: Callable[[], Mapping[int, str]],
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """As `Capturer`; `run` is given what was captured, and the inputs by their names in the graph."""
+        super().__init__(handler, name, names, arguments=arguments)
+        self.run = run
+        self.stand_ins: list[Any] = []
+
+    def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
+        """Capture one graph of Dynamo's and return what runs it."""
+        capture = start_capture(self, module, inputs)
+        found: list[Captured] = []
+
+        def keep(captured: Captured) -> Sequence[dynamo.Runner]:
+            found.append(joint(captured))
+            self.handler(found[0])
+            return [_never_run] * len(captured.parts)
+
+        capture.handler = keep
+        capture.compile()
+        capture.forget_inputs()
+        names = {index: called.name for index, called in capture.called.items()}
+        captured = found[0]
+        captured.examples.clear()
+
+        def run(*args: Any) -> list[Any]:
+            self.stand_ins = capture.hand_out_shapes()
+            self.run(captured, {name: args[index] for index, name in names.items()})
+            return self.stand_ins
+
+        return run
+
+
+def joint(captured: Captured) -> Captured:
+    """What was captured, as one graph that runs whole, with state ready to be written by one micro-batch after another.
+
+    Checkpointing is honoured: what the backward part computes anew, the graph does.
+    """
+    graph = stitched(captured) if _recomputes(captured) else captured.graph
+    snapshot_state(graph)
+    return replace(captured, graph=graph, parts=(graph,), joint=True)
+
+
+def _recomputes(captured: Captured) -> bool:
+    """Whether the backward part has ops that the whole graph does not have, or that the forward part has, too."""
+    if len(captured.parts) < 2:
+        return False
+    forward, backward = ({op.name for op in part.ops} for part in captured.parts)
+    return bool(forward & backward) or not backward <= {op.name for op in captured.graph.ops}
+
+
+def stitched(captured: Captured) -> Graph:
+    """The parts of a captured graph as one: what the backward part computes anew keeps its own names.
+
+    Ops have the names that they have in the whole graph, as far as they are there.
+    """
+    first, second = captured.parts
+    known: dict[Value, Value] = {}
+    made = first.values
+    inputs = list(first.inputs)
+    for value in second.inputs:
+        if value.name in made:
+            known[value] = made[value.name]
+        else:
+            inputs.append(value)
+    taken, bases = {op.name for op in first.ops}, dict[str, str]()
+    ops = [*first.ops, *(_renamed(op, taken, known, bases) for op in second.ops)]
+    outputs = [o for o in first.outputs if o.kind != "saved"]
+    outputs += [replace(o, value=known.get(o.value, o.value)) for o in second.outputs]
+    whole = replace(captured.graph, inputs=inputs, ops=ops, outputs=outputs)
+    whole.constants = {**second.constants, **first.constants}
+    whole.subgraphs = {**second.subgraphs, **first.subgraphs}
+    whole.check()
+    return whole
+
+
+def _renamed(op: Op, taken: set[str], known: dict[Value, Value], bases: dict[str, str]) -> Op:
+    """An op of the backward part, with what it takes from the forward part; under another name where it is taken."""
+    name = op.name
+    while name in taken:
+        name += "_again"
+    taken.add(name)
+    args, kwargs = replaced(op.args, known), replaced(op.kwargs, known)
+    again = replace(op, name=name, args=args, kwargs=kwargs)
+    again.__dict__.pop("inputs", None)
+    outputs = []
+    for value in op.outputs:
+        base = None if value.base is None else bases.get(value.base, value.base)
+        new = replace(value, name=name + value.name.removeprefix(op.name), producer=again, base=base)
+        known[value], bases[value.name] = new, new.name
+        outputs.append(new)
+    again.outputs = tuple(outputs)
+    return again
+
+
+def _never_run(args: list[Any]) -> Sequence[Any]:
+    raise CaptureError("a joint capture runs no part by itself")

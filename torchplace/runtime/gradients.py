@@ -1,0 +1,73 @@
+"""Hands the gradients that a step has made to the parameters, and to the tensors that the caller gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchplace.compiler.graph import Graph, Value
+from torchplace.compiler.lifetimes import Instance
+from torchplace.compiler.program import Exit
+from torchplace.errors import OptionError
+from torchplace.runtime.local import Executable
+from torchplace.runtime.transport import same_memory
+
+
+class Gradients:
+    """The gradients of one run of a step.
+
+    Sums over micro-batches begin with what is in `.grad`, in place, so that they are what as many backwards would have
+    left there, to the bit.
+    """
+
+    def __init__(self, graph: Graph, executable: Executable, given: Mapping[str, Any]) -> None:
+        """Of a step's graph, run by a program, on parameters by the names of their values."""
+        self.graph, self.executable = graph, executable
+        names = {v.path: v.name for v in graph.inputs if v.kind == "parameter"}
+        self.parameters: dict[int, torch.Tensor] = {
+            i: given[names[o.path]]
+            for i, o in enumerate(graph.outputs)
+            if o.kind == "gradient" and o.path in names and isinstance(o.value, Value)
+        }
+        for i, parameter in self.parameters.items():
+            if parameter._backward_hooks:
+                raise OptionError(
+                    f"parameter {graph.outputs[i].path!r} has a hook (register_hook), which would have to see the "
+                    "gradient of each micro-batch; use register_post_accumulate_grad_hook, which is called once a step"
+                )
+
+    def begun(self) -> Iterator[tuple[Instance, torch.Tensor]]:
+        """The sums that gradients are added to in place."""
+        for i, parameter in self.parameters.items():
+            end, grad = self.executable.program.outputs[i], parameter.grad
+            assert end.value is not None
+            if grad is not None and grad.layout is torch.strided and self._begins(end):
+                yield (end.value, 0), grad
+
+    def _begins(self, end: Exit) -> bool:
+        """Whether a sum is made in the memory in which it ends."""
+        made, devices = self.executable.summed.get(end.value or ""), self.executable.runtime.torch_devices
+        return made is not None and (made == end.device or same_memory(devices[made], devices[end.device]))
+
+    def add(self, results: Sequence[Sequence[Any]]) -> None:
+        """Put what the program has made into `.grad`."""
+        taken: set[int] = set()
+        for i, parameter in self.parameters.items():
+            (made,) = results[i]
+            if made is parameter.grad:
+                pass
+            elif parameter.grad is None:
+                parameter.grad = made.clone() if made.untyped_storage().data_ptr() in taken else made
+            else:
+                parameter.grad += made
+            taken.add(made.untyped_storage().data_ptr())
+            for hook in (parameter._post_accumulate_grad_hooks or {}).values():
+                hook(parameter)
+
+    def of_inputs(self, results: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
+        """Name of an input -> its gradient, for each micro-batch."""
+        for i, output in enumerate(self.graph.outputs):
+            if output.kind == "gradient" and i not in self.parameters and isinstance(output.value, Value):
+                yield output.path, results[i]

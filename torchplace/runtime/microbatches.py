@@ -1,0 +1,135 @@
+"""Splits the arguments of a step into micro-batches, and joins what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from torchplace.errors import OptionError
+
+BatchDims = int | None | Mapping[str, int | None]
+"""The dim of every input that counts the rows of a batch; None where all micro-batches share it. Or that by name."""
+
+TARGET, OUTPUT = "target", "output"
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a step, or of one of its micro-batches.
+
+    Attributes:
+        args: positional.
+        kwargs: by keyword.
+        target: the target, alone; or nothing.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    target: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """A step's micro-batches.
+
+    Attributes:
+        calls: one for each.
+        rows: of each.
+    """
+
+    calls: list[Call]
+    rows: list[int]
+
+
+@dataclass
+class Splitter:
+    """Splits calls.
+
+    Attributes:
+        microbatches: how many a step has at most.
+        dims: where the rows are.
+        names: of the positional arguments.
+    """
+
+    microbatches: int
+    dims: BatchDims = 0
+    names: Sequence[str] = field(default_factory=tuple)
+
+    def split(self, call: Call) -> Split:
+        """Cut every tensor that has rows into pieces of as many, but for the last, as `torch.chunk` does.
+
+        Raises:
+            OptionError: inputs have different numbers of rows, or none has any.
+        """
+        leaves, tree = pytree.tree_flatten_with_path((call.args, call.kwargs, call.target))
+        cuts: dict[int, list[torch.Tensor]] = {}
+        rows: dict[str, int] = {}
+        sizes: list[int] = []
+        for path, leaf in leaves:
+            name = self._name(path)
+            dim = self._dim(name, leaf)
+            if dim is None or id(leaf) in cuts:
+                continue
+            rows[name] = leaf.size(dim)
+            if rows[name] != next(iter(rows.values())):
+                first = next(iter(rows))
+                raise OptionError(
+                    f"input {name!r} has {rows[name]} rows (dim {dim}), {first!r} has {rows[first]}; expected as many; "
+                    f"pass batch_dims={{{name!r}: None}} if all micro-batches share it, or the dim of its rows"
+                )
+            cuts[id(leaf)] = list(leaf.chunk(self.microbatches, dim)) if rows[name] else [leaf]
+            sizes = [piece.size(dim) for piece in cuts[id(leaf)]]
+        if not rows:
+            raise OptionError("no input of the step is a tensor with a batch dim; expected one to split")
+        parts = [[cuts[id(x)][k] if id(x) in cuts else x for _, x in leaves] for k in range(len(sizes))]
+        return Split([Call(*pytree.tree_unflatten(part, tree)) for part in parts], sizes)
+
+    @property
+    def output_dim(self) -> int | None:
+        """Where the rows of outputs are."""
+        return self.dims.get(OUTPUT, 0) if isinstance(self.dims, Mapping) else self.dims
+
+    def _name(self, path: Sequence[Any]) -> str:
+        """The argument that a leaf belongs to."""
+        which, *rest = path
+        if which.idx == 2:
+            return TARGET
+        if which.idx == 1:
+            return str(rest[0].key)
+        position = int(rest[0].idx)
+        return self.names[position] if position < len(self.names) else f"args[{position}]"
+
+    def _dim(self, name: str, leaf: object) -> int | None:
+        if not isinstance(leaf, torch.Tensor):
+            return None
+        dims = self.dims
+        dim = dims.get(name, 0) if isinstance(dims, Mapping) else dims
+        return None if dim is None or not leaf.dim() else dim
+
+
+def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], dim: int | None) -> Any:
+    """One output, of the outputs of all micro-batches: rows one after the other, single numbers weighted and added.
+
+    Args:
+        pieces: of each micro-batch.
+        rows: of each.
+        weights: of each in the loss.
+        dim: of the rows.
+
+    Returns:
+        The whole; the first micro-batch's where there is nothing to join.
+    """
+    first = pieces[0]
+    if not isinstance(first, torch.Tensor):
+        return first
+    if not first.dim():
+        if not first.is_floating_point():
+            return first
+        return torch.stack([piece * weight for piece, weight in zip(pieces, weights, strict=True)]).sum()
+    if dim is not None and first.dim() > dim and all(p.size(dim) == n for p, n in zip(pieces, rows, strict=True)):
+        return torch.cat(list(pieces), dim)
+    return first if len(pieces) == 1 else torch.cat(list(pieces), 0)

@@ -1,0 +1,285 @@
+"""Step: a call of a model that goes through its devices micro-batch by micro-batch, with loss and backward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from torchplace.compiler import dynamo
+from torchplace.compiler.capture import Captured
+from torchplace.compiler.graph import Value
+from torchplace.compiler.joint import Loss, StepCapturer, step_function
+from torchplace.compiler.lifetimes import Instance
+from torchplace.errors import CaptureError
+from torchplace.placement.pipelining import AUTO, Pipelining
+from torchplace.runtime.gradients import Gradients
+from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, join
+from torchplace.runtime.session import Placed, Session
+
+Reduction = str | Callable[[Any], Any]
+"""`mean`, `sum`, or a function that gives the weight of a micro-batch, of its target (of its keyword arguments, if it
+has none)."""
+
+
+@dataclass
+class _Row:
+    """Equal micro-batches of one step, one behind the other.
+
+    Attributes:
+        calls: their arguments.
+        weights: of their losses in that of the batch, times the scale of gradients.
+        returned: outputs beside the loss are wanted.
+        leaves: all that their arguments hold, for each.
+        results: place of an output of the graph -> what each has made; once it has run.
+        output: what the model returned for the first, with stand-ins for tensors.
+        stand_ins: in the order of the outputs.
+        gradients: (inputs, their gradients) that are to go back to where the caller made them.
+    """
+
+    calls: Sequence[Call]
+    weights: Sequence[float]
+    returned: bool
+    leaves: list[list[Any]] = field(default_factory=list)
+    results: list[Sequence[Any]] = field(default_factory=list)
+    output: Any = None
+    stand_ins: Sequence[Any] = ()
+    gradients: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.leaves = [pytree.tree_leaves((c.args, c.kwargs, c.target)) for c in self.calls]
+        self.where = {id(leaf): i for i, leaf in enumerate(self.leaves[0])}
+
+    def each(self, first: Any) -> list[Any]:
+        """What every micro-batch has where the first has `first`."""
+        i = self.where.get(id(first))
+        return [first if i is None else leaves[i] for leaves in self.leaves]
+
+
+class Step:
+    """What `tp.compile(model, loss_fn=..., microbatches=...)` gives: `loss = step(*args, target=..., **kwargs)`.
+
+    A step is captured at its first call, for the shapes of a micro-batch; it does what eager does that runs forward,
+    loss and backward for one micro-batch after the other: gradients are added to `.grad`, buffers are written in order.
+
+    Attributes:
+        model: what is trained.
+        session: its plans and programs.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        session: Session,
+        *,
+        loss_fn: Loss | None = None,
+        microbatches: int = 1,
+        batch_dims: BatchDims = 0,
+        reduction: Reduction | None = None,
+        schedule: str = AUTO,
+        dynamic: bool | None = None,
+    ) -> None:
+        """Prepare; nothing is captured yet.
+
+        Args:
+            model: a module or a function of tensors.
+            session: plans and runs what is captured.
+            loss_fn: of (output, target), or of the output alone; None for a model whose output has a `loss`.
+            microbatches: into which a step's inputs are split, at most.
+            batch_dims: where the rows are.
+            reduction: how losses of micro-batches make that of the batch; None for what `loss_fn` says, or the mean.
+            schedule: in which order devices do what there is to do.
+            dynamic: dynamic shapes, as `torch.compile` takes it.
+        """
+        self.model, self.session, self.loss_fn, self.schedule = model, session, loss_fn, schedule
+        self.reduction = reduction or getattr(loss_fn, "reduction", "mean")
+        self.name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
+        self._arguments = dynamo.argument_names(model) if isinstance(model, nn.Module) else ()
+        self.splitter = Splitter(microbatches, batch_dims, self._arguments)
+        self._dynamic = dynamic
+        self._takes_target = loss_fn is not None and _positional(loss_fn) != 1
+        self._compiled: dict[bool, tuple[StepCapturer, Callable[..., Any]]] = {}
+        self._placed: dict[tuple[Captured, int], Placed] = {}
+        self._row: _Row | None = None
+
+    def __repr__(self) -> str:
+        return f"<Step of {self.name!r}: {self.splitter.microbatches} micro-batch(es), schedule {self.schedule!r}>"
+
+    def __call__(
+        self, *args: Any, target: Any = None, return_outputs: bool = False, grad_scale: Any = 1.0, **kwargs: Any
+    ) -> Any:
+        """Run a step.
+
+        Args:
+            *args: of the model; with a `loss_fn` that takes a target, and no `target`, the last is that.
+            target: for the loss; split as the inputs are.
+            return_outputs: return what the model returned for the whole batch, too.
+            grad_scale: gradients are multiplied by it, as by `GradScaler.scale`; a number or a tensor of one.
+            **kwargs: of the model.
+
+        Returns:
+            The loss of the whole batch, detached; with `return_outputs`, (loss, outputs). Where there is no loss (no
+            `loss_fn`, under `torch.no_grad`), the outputs.
+
+        Raises:
+            CaptureError: the step cannot be captured as one graph.
+            ExecutionError: an op failed; names it. Parameters are as they were; gradients may be those of a part of the
+                batch: drop them (`zero_grad`).
+            InfeasibleError: nothing fits the devices.
+            OptionError: inputs have no rows, or different numbers of them.
+        """
+        split = self.splitter.split(self._call(args, kwargs, target))
+        weights = self._weights(split)
+        inference = self.loss_fn is None and not torch.is_grad_enabled()
+        scale = float(grad_scale)
+        rows = [
+            _Row(split.calls[start:end], [w * scale for w in weights[start:end]], return_outputs or inference)
+            for start, end in _alike(split.rows)
+        ]
+        for row in rows:
+            self._run(row)
+        self._hand_back(rows)
+        outputs = _joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
+        if inference:
+            return outputs
+        with torch.no_grad():
+            parts = [loss * w for loss, w in zip((p for row in rows for p in row.results[0]), weights, strict=True)]
+            loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        return (loss, outputs) if return_outputs else loss
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], target: Any) -> Call:
+        if target is None and self._takes_target and args:
+            args, target = args[:-1], args[-1]
+        return Call(args, kwargs, () if target is None else (target,))
+
+    def _weights(self, split: Split) -> list[float]:
+        """Of every micro-batch's loss in that of the batch."""
+        if self.reduction == "sum":
+            return [1.0] * len(split.rows)
+        counts = [float(rows) for rows in split.rows]
+        if callable(self.reduction):
+            counts = [float(self.reduction(*(c.target or (c.kwargs,)))) for c in split.calls]
+        total = sum(counts)
+        return [count / total if total else 0.0 for count in counts]
+
+    def _run(self, row: _Row) -> None:
+        capturer, compiled = self._compiled_for(row.returned)
+        self._row, first = row, row.calls[0]
+        try:
+            _, row.output = compiled(first.args, first.kwargs, first.target)
+            row.stand_ins = capturer.stand_ins
+        finally:
+            self._row = None
+
+    def _compiled_for(self, returned: bool) -> tuple[StepCapturer, Callable[..., Any]]:
+        if returned not in self._compiled:
+            function = step_function(self.model, self.loss_fn, returned=returned)
+            capturer = StepCapturer(self._plan, self._run_captured, self.name, self._names, self._arguments)
+            compiled = dynamo.compile_function(function, capturer, dynamic=self._dynamic, fullgraph=True)
+            self._compiled[returned] = capturer, compiled
+        return self._compiled[returned]
+
+    def _names(self) -> Mapping[int, str]:
+        """Id of each parameter and buffer -> its full name."""
+        if not isinstance(self.model, nn.Module):
+            return {}
+        named = (self.model.named_buffers(), self.model.named_parameters())
+        return {id(tensor): name for pairs in named for name, tensor in pairs}
+
+    def _plan(self, captured: Captured) -> Sequence[Any]:
+        """Plan what has been captured, for the micro-batches of this call."""
+        row = self._current
+        self._placed[captured, len(row.calls)] = self.session.place(captured, self._wanted(row))
+        return ()
+
+    @property
+    def _current(self) -> _Row:
+        if self._row is None:
+            raise CaptureError(f"the captured step of {self.name!r} was called by itself; call the step")
+        return self._row
+
+    def _wanted(self, row: _Row) -> Pipelining:
+        return Pipelining(len(row.calls), self.schedule, row.returned)
+
+    def _program_of(self, captured: Captured, row: _Row) -> Placed:
+        key = captured, len(row.calls)
+        if key not in self._placed:
+            known = next(placed for (other, _), placed in self._placed.items() if other is captured)
+            self._placed[key] = self.session.place_again(captured, known, self._wanted(row))
+        return self._placed[key]
+
+    def _run_captured(self, captured: Captured, given: dict[str, Any]) -> None:
+        """Run the micro-batches of this call; Dynamo has found that they fit what was captured."""
+        row, graph = self._current, captured.graph
+        executable = self._program_of(captured, row).parts[0]
+        inputs: dict[Instance, Any] = {}
+        for value in graph.inputs:
+            if value.kind == "tangent":
+                numbers = [_number(weight, value, graph.home) for weight in row.weights]
+                inputs.update(((value.name, k), number) for k, number in enumerate(numbers))
+            elif value.kind in ("parameter", "buffer"):
+                inputs[value.name, 0] = given[value.name]
+            elif value.kind != "constant":
+                inputs.update(((value.name, k), one) for k, one in enumerate(row.each(given[value.name])))
+        gradients = Gradients(graph, executable, given)
+        inputs.update(gradients.begun())
+        results = executable.run(inputs)
+        gradients.add(results)
+        for name, pieces in gradients.of_inputs(results):
+            row.gradients += zip(row.each(given[name]), pieces, strict=True)
+        row.results = [made for o, made in zip(graph.outputs, results, strict=True) if o.kind == "output"]
+
+    @staticmethod
+    def _hand_back(rows: Sequence[_Row]) -> None:
+        """Let the gradients of inputs go on to where the caller made these."""
+        pairs = [pair for row in rows for pair in row.gradients]
+        if pairs:
+            torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+
+
+def _joined(rows: Sequence[_Row], split: Split, weights: Sequence[float], dim: int | None) -> Any:
+    """What the model would have returned for the whole batch."""
+    first = rows[0]
+    place = {id(stand_in): i for i, stand_in in enumerate(first.stand_ins) if isinstance(stand_in, torch.Tensor)}
+
+    def whole(leaf: Any) -> Any:
+        if id(leaf) in place:
+            pieces = [piece for row in rows for piece in row.results[place[id(leaf)]]]
+        elif id(leaf) in first.where:
+            pieces = [leaves[first.where[id(leaf)]] for row in rows for leaves in row.leaves]
+        else:
+            return leaf
+        return join(pieces, split.rows, weights, dim)
+
+    with torch.no_grad():
+        return pytree.tree_map(whole, first.output)
+
+
+def _number(weight: float, value: Value, home: str) -> torch.Tensor:
+    """A tangent of a loss: a tensor of one number."""
+    return torch.full((), weight, dtype=getattr(torch, value.type.dtype), device=home)  # type: ignore[union-attr]
+
+
+def _alike(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of equal numbers."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[start]:
+            yield start, end
+            start = end
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function needs; of a module, its `forward`; 2 where it does not say."""
+    try:
+        found = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return 2
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in found.parameters.values() if p.kind in kinds and p.default is p.empty]
+    return len(needed) if needed else 2
