@@ -41,7 +41,8 @@ class Options:
         batch_dims: the dim of every input that counts the rows of a batch, or that by the argument's name (`target` and
             `output` are such names, too); None for what all micro-batches share.
         reduction: how losses of micro-batches make that of the batch: `mean`, `sum`, or a function that gives the
-            weight of a micro-batch, of its target. None for what `loss_fn` says (`reduction` of torch's losses), or the mean.
+            weight of a micro-batch, of its target. None for what `loss_fn` says (torch's losses have a `reduction`), or
+            the mean.
         schedule: in which order devices do what there is to do: `auto`, `gpipe`, `1f1b`, `interleaved`, `zero-bubble`
             or `synthesised`.
         pins: op or module pattern -> device.
@@ -118,7 +119,7 @@ class Options:
             raise OptionError(f"loss_fn is {self.loss_fn!r}; expected a function of (output, target)")
         if not (self.reduction is None or self.reduction in ("mean", "sum") or callable(self.reduction)):
             raise OptionError(
-                f"reduction is {self.reduction!r}; expected 'mean', 'sum', or a function that gives weights of micro-batches"
+                f"reduction is {self.reduction!r}; expected 'mean', 'sum', or a function of a micro-batch's target"
             )
         dims = self.batch_dims.values() if isinstance(self.batch_dims, Mapping) else [self.batch_dims]
         if not all(dim is None or (isinstance(dim, int) and dim >= 0) for dim in dims):
