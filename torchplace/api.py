@@ -24,6 +24,8 @@ from torchplace.placement.report.comparison import Comparison, Row
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.pipelined import Step
 from torchplace.runtime.pricing import priced
+from torchplace.runtime.rank_session import RankSession, rank_topology
+from torchplace.runtime.ranks import under_torchrun
 from torchplace.runtime.session import Session
 from torchplace.runtime.trial import try_plan
 
@@ -89,10 +91,20 @@ def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
     return model
 
 
+def _step_session(options: Options) -> Session:
+    """What runs a step: this process, or, under torchrun, all ranks together."""
+    if not under_torchrun() or options.rehearse:
+        return _session(options)
+    plan = options.loaded_plan()
+    here = dataclasses.replace(options, topology=options.topology or (plan.topology if plan else rank_topology()))
+    plan = None if plan is None else dataclasses.replace(plan, example=None)
+    return RankSession(here.request(FIRST_CALL_SECONDS, plan), plan, options.fault_timeout)
+
+
 def _compile_step(model: Any, options: Options) -> Step:
     step = Step(
         model,
-        _session(options),
+        _step_session(options),
         loss_fn=options.loss_fn,
         microbatches=options.microbatches,
         batch_dims=options.batch_dims,

@@ -47,5 +47,9 @@ class ExecutionError(TorchplaceError):
     """An op failed on a device while a program ran; chained to the original exception."""
 
 
+class RankError(ExecutionError):
+    """A rank of a job failed, died or hangs: raised on every rank, with the same cause."""
+
+
 class CostError(TorchplaceError):
     """A cost that was asked for is not known: nothing was measured, or the store of measurements is damaged."""

@@ -19,6 +19,7 @@ from torchplace.placement.solvers.registry import get_solver
 from torchplace.placement.topology.local import pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibrate import calibrated_figures
+from torchplace.runtime.distributed import FAULT_TIMEOUT
 from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
@@ -55,6 +56,7 @@ class Options:
         plan: a plan to run, or its file, instead of searching one.
         rehearse: run the plan of another machine on CPU devices.
         time_limit: seconds of search; None for 10 in `tp.plan` and 1 in a first call.
+        fault_timeout: seconds after which a rank of a job that does not go on counts as hanging.
         seed: of the solver.
     """
 
@@ -77,6 +79,7 @@ class Options:
     plan: Plan | str | Path | None = None
     rehearse: bool = False
     time_limit: float | None = None
+    fault_timeout: float = FAULT_TIMEOUT
     seed: int = 0
 
     @classmethod
@@ -107,6 +110,8 @@ class Options:
         check_optimizer(self.optimizer)
         if self.time_limit is not None and not self.time_limit > 0:
             raise OptionError(f"time_limit is {self.time_limit!r}; expected seconds above 0, or None")
+        if not self.fault_timeout > 0:
+            raise OptionError(f"fault_timeout is {self.fault_timeout!r}; expected seconds above 0")
         if not isinstance(self.pins, Mapping):
             raise OptionError(f"pins is {self.pins!r}; expected a mapping from an op or module pattern to a device")
         _check_together(self.together)

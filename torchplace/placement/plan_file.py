@@ -96,7 +96,7 @@ def load_plan(path: Path) -> Plan:
             f"{_digest(data)!r}); make the plan anew, with pins= for what you wanted to change"
         )
     try:
-        return _rebuild(_PlanRecord.model_validate(data))
+        return plan_of(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -105,6 +105,16 @@ def load_plan(path: Path) -> Plan:
         raise PlanError(f"the plan file {str(path)!r}: its topology: {error}") from error
     except PlanError as error:
         raise PlanError(f"the plan file {str(path)!r}: {error}") from error
+
+
+def plan_of(data: dict[str, Any]) -> Plan:
+    """The plan of JSON-able data, as `plan_data` makes it.
+
+    Raises:
+        PlanError: it does not fit together.
+        ValidationError: a field is missing, or has a value that it cannot have.
+    """
+    return _rebuild(_PlanRecord.model_validate(data))
 
 
 def _rebuild(record: _PlanRecord) -> Plan:

@@ -26,10 +26,14 @@ class Gradients:
         """Of a step's graph, run by a program, on parameters by the names of their values."""
         self.graph, self.executable = graph, executable
         names = {v.path: v.name for v in graph.inputs if v.kind == "parameter"}
+        self.inputs = {v.name for v in graph.inputs if v.kind == "input"}
         self.parameters: dict[int, torch.Tensor] = {
             i: given[names[o.path]]
             for i, o in enumerate(graph.outputs)
-            if o.kind == "gradient" and o.path in names and isinstance(o.value, Value)
+            if o.kind == "gradient"
+            and o.path in names
+            and isinstance(o.value, Value)
+            and executable.holds(executable.program.outputs[i].device)
         }
         for i, parameter in self.parameters.items():
             if parameter._backward_hooks:
@@ -49,7 +53,9 @@ class Gradients:
     def _begins(self, end: Exit) -> bool:
         """Whether a sum is made in the memory in which it ends."""
         made, devices = self.executable.summed.get(end.value or ""), self.executable.runtime.torch_devices
-        return made is not None and (made == end.device or same_memory(devices[made], devices[end.device]))
+        if made is None or not self.executable.holds(made):
+            return False
+        return made == end.device or same_memory(devices[made], devices[end.device])
 
     def add(self, results: Sequence[Sequence[Any]]) -> None:
         """Put what the program has made into `.grad`."""
@@ -69,5 +75,5 @@ class Gradients:
     def of_inputs(self, results: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
         """Name of an input -> its gradient, for each micro-batch."""
         for i, output in enumerate(self.graph.outputs):
-            if output.kind == "gradient" and i not in self.parameters and isinstance(output.value, Value):
+            if output.kind == "gradient" and i not in self.parameters and output.path in self.inputs and results[i]:
                 yield output.path, results[i]

@@ -135,7 +135,7 @@ class Executable:
         # Threads that CPU devices share are dealt out among those that compute in this program.
         self.topology = runtime.topology.used(active_devices(program))
         self.cores = deal_cores(self.topology, active_devices(program))
-        self.active = [d for d in program.devices if program.instructions[d] or self._ends_on(d)]
+        self.active = self._active()
         self.random = any(op.random for op in graph.ops)
         known = dict(graph.keys()) if self.random else {}
         known.update(keys or {})
@@ -148,6 +148,14 @@ class Executable:
         self.ends = [self._end(o) for o in graph.outputs]
         self.accelerators = [d for d in map(runtime.torch_devices.__getitem__, self.active) if is_accelerator(d)]
         self._last: Record | None = None
+
+    def _active(self) -> list[str]:
+        """The devices that this process runs."""
+        return [d for d in self.program.devices if self.program.instructions[d] or self._ends_on(d)]
+
+    def holds(self, device: str) -> bool:
+        """Whether what is on a device is in this process."""
+        return True
 
     def _end(self, output: Output) -> torch.device | None:
         """Where the caller expects an output; None for where the program leaves it."""
@@ -209,8 +217,10 @@ class Executable:
 
     def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
         envs: dict[str, Env] = {d: {} for d in self.active}
-        inputs.update(((name, 0), tensor) for name, tensor in self.constants.items())
-        originals = {name: inputs[name, 0] for name in self.updated}
+        inputs.update(
+            ((name, 0), t) for name, t in self.constants.items() if self.holds(self.program.inputs[name].device)
+        )
+        originals = {name: inputs[name, 0] for name in self.updated if (name, 0) in inputs}
         for (name, k), arg in inputs.items():
             device = self.summed[name] if name in self.summed else self.program.inputs[name].device
             envs[device][name, k] = self._on(arg, device)

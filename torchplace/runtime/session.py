@@ -47,7 +47,10 @@ class Session:
 
     def __post_init__(self) -> None:
         self.owners = Owners()
-        self.runtime = LocalRuntime(self.request.topology, self._torch_devices())
+        self.runtime = self._make_runtime()
+
+    def _make_runtime(self) -> LocalRuntime:
+        return LocalRuntime(self.request.topology, self._torch_devices())
 
     def _torch_devices(self) -> dict[str, torch.device]:
         """The torch device of each device; for a rehearsal, the CPU."""
@@ -70,11 +73,14 @@ class Session:
             pipelining: how micro-batches go through it; None for calls that are no step.
         """
         fixed = self.owners.of(captured.state)
-        request = priced(replace(self.request, pipelining=pipelining), captured)
+        request = self._priced(replace(self.request, pipelining=pipelining), captured)
         plan = self._plan_for(captured, fixed, request)
         self._settle(captured, plan)
         self.placed.append(self._prepared(captured, plan, request.cost))
         return self.placed[-1]
+
+    def _priced(self, request: Request, captured: Captured) -> Request:
+        return priced(request, captured)
 
     def place_again(self, captured: Captured, known: Placed, pipelining: Pipelining) -> Placed:
         """Prepare the program of a graph that is placed already, for another number of micro-batches.
@@ -84,10 +90,12 @@ class Session:
             known: how it was placed.
             pipelining: how micro-batches go through it now.
         """
+        return self._prepared(captured, self._plan_again(captured, known, pipelining), known.cost)
+
+    def _plan_again(self, captured: Captured, known: Placed, pipelining: Pipelining) -> Plan:
         request = replace(self.request, pipelining=pipelining, cost=known.cost)
         evaluator = request.evaluator(captured, self.owners.of(captured.state))
-        plan = finish(evaluator, known.plan.placement, request, known.plan.solver, known.plan.solve_time)
-        return self._prepared(captured, plan, known.cost)
+        return finish(evaluator, known.plan.placement, request, known.plan.solver, known.plan.solve_time)
 
     def _prepared(self, captured: Captured, plan: Plan, cost: ComputeCost) -> Placed:
         pairs = zip(plan.programs, captured.parts, strict=True)

@@ -50,6 +50,32 @@ def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, tor
         set_home(tensor, stood)
 
 
+def keep_only(
+    tensors: Mapping[str, torch.Tensor], mine: Mapping[str, torch.Tensor], device: torch.device, home: torch.device
+) -> None:
+    """Let some parameters and buffers stand on a device, and the others on the meta device, where they take no memory.
+
+    The objects stay, so optimizers do too: they pass over parameters without a gradient. Captures go on seeing each
+    tensor where eager had it.
+
+    Args:
+        tensors: all, by name.
+        mine: those that are kept.
+        device: where they are kept.
+        home: of the model; what eager has on the CPU, where this is an accelerator, is left there.
+    """
+    for name, tensor in tensors.items():
+        stood = home_of(tensor)
+        target = device if name in mine else torch.device("meta")
+        if name in mine and (tensor.device == target or stood.type == "cpu" != home.type):
+            continue
+        if tensor.device != target:
+            with torch.no_grad():
+                grad = None if tensor.grad is None or target.type == "meta" else tensor.grad.to(target)
+                _become(tensor, tensor.detach().to(target), grad)
+            set_home(tensor, stood)
+
+
 def _become(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
     """Give a tensor other data and another gradient, on another device; whoever holds it holds the same object."""
     requires_grad, hooks, after = tensor.requires_grad, tensor._backward_hooks, tensor._post_accumulate_grad_hooks

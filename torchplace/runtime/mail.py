@@ -1,0 +1,87 @@
+"""Threads that send to, and receive from, one other rank each: the rank itself never waits in torch.distributed.
+
+A rank that waits there cannot be told that another has failed. Here it waits for its own threads, which can.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from torchplace.runtime.accelerator import Parcel
+from torchplace.runtime.wire import Wire
+
+Lost = Callable[[int, BaseException], None]
+"""Is told of a rank that nothing can be sent to, or received from."""
+
+
+class Outbox:
+    """Sends rows of bytes to one rank, in order."""
+
+    def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
+        """Start the thread."""
+        self.rank, self.group, self.lost = rank, group, lost
+        self._waiting: queue.SimpleQueue[torch.Tensor] = queue.SimpleQueue()
+        self._count, self._changed = 0, threading.Condition()
+        threading.Thread(target=self._loop, name=f"torchplace to rank {rank}", daemon=True).start()
+
+    def put(self, row: torch.Tensor) -> None:
+        """Send it when all before it has been sent. Its memory must stay as it is until then."""
+        with self._changed:
+            self._count += 1
+        self._waiting.put(row)
+
+    def drained(self, seconds: float) -> bool:
+        """Whether all has been sent, or is within some seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._count, seconds)
+
+    def _loop(self) -> None:
+        try:
+            while True:
+                row = self._waiting.get()
+                if row.numel():
+                    dist.send(row, group=self.group, group_dst=self.rank)
+                del row
+                with self._changed:
+                    self._count -= 1
+                    self._changed.notify_all()
+        except BaseException as error:
+            self.lost(self.rank, error)
+
+
+Expected = tuple[Any, Wire]
+"""What a value is called, and how it comes."""
+
+
+class Inbox:
+    """Receives what one rank sends, in order."""
+
+    def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
+        """Start the thread."""
+        self.rank, self.group, self.lost = rank, group, lost
+        self._asked: queue.SimpleQueue[tuple[Sequence[Expected], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
+        threading.Thread(target=self._loop, name=f"torchplace from rank {rank}", daemon=True).start()
+
+    def expect(self, values: Sequence[Expected], channel: queue.SimpleQueue[Any]) -> None:
+        """Receive these values next, and put each into a channel when it has come."""
+        self._asked.put((values, channel))
+
+    def _loop(self) -> None:
+        try:
+            while True:
+                values, channel = self._asked.get()
+                for name, wire in values:
+                    row = wire.empty()
+                    if row.numel():
+                        dist.recv(row, group=self.group, group_src=self.rank)
+                    channel.put((name, Parcel(wire.unpack(row))))
+                    del row
+                del values, channel
+        except BaseException as error:
+            self.lost(self.rank, error)

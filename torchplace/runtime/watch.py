@@ -1,0 +1,145 @@
+"""Watches over the ranks of a job: when one fails, dies or hangs, all learn of it soon, and of the cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from torch.distributed import distributed_c10d
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from torchplace.errors import RankError
+
+BEAT = 0.5
+"""Seconds between two looks at the others."""
+
+IDLE = 20.0
+"""Times the timeout for which a rank may do something else between its steps."""
+
+_FAULT = "fault"
+
+
+class Watch:
+    """One rank's watch: a thread that tells the others that it is there, and looks at what they say.
+
+    What a rank does is written into `doing` by whoever does it; so long as that changes, it works. The first to notice
+    a fault says what it is, in the job's key-value store; all others take it from there.
+
+    Attributes:
+        doing: the instruction that the rank is at, or what else it does; "" while it is outside of steps.
+        waiting: the rank that it waits for; None while it works.
+        patient: what it does may take long.
+        reason: what has failed; "" while all is well.
+    """
+
+    def __init__(self, store: distributed_c10d.Store, rank: int, size: int, timeout: float) -> None:
+        """Begin to watch.
+
+        Args:
+            store: of the job, for this watch alone.
+            rank: of this process.
+            size: how many ranks there are.
+            timeout: seconds after which a rank that does not go on counts as hanging.
+        """
+        self.store, self.rank, self.size, self.timeout = store, rank, size, timeout
+        self.doing, self.reason = "", ""
+        self.waiting: int | None = None
+        self.patient = False
+        self._steps = 0  # how often `doing` was written
+        self._listeners: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._told = threading.Event()
+        self._heard: dict[int, tuple[Any, float]] = {}  # rank -> its last beat, and when that was new
+        threading.Thread(target=self._loop, name="torchplace watch", daemon=True).start()
+
+    def at(self, doing: str, waiting: int | None = None, patient: bool = False) -> None:
+        """Say what this rank does now, for whom it waits, and whether it may take long."""
+        self.doing, self.waiting, self.patient = doing, waiting, patient
+        self._steps += 1
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called once something has failed; at once if it has already."""
+        with self._lock:
+            self._listeners.append(listener)
+            failed = bool(self.reason)
+        if failed:
+            listener()
+
+    def ignore(self, listener: Callable[[], None]) -> None:
+        """Call a function no more."""
+        with self._lock:
+            self._listeners.remove(listener)
+
+    def fail(self, text: str) -> None:
+        """Say that something has failed here, or that another rank is lost; what was said first stands."""
+        try:
+            first = self.store.compare_set(_FAULT, "", text).decode()
+        except RuntimeError:  # the store is gone: what is known here is all that there is
+            first = text
+        self._learn(first or text)
+
+    def error(self) -> RankError:
+        """What to raise, once something has failed; also left where torchrun looks for the cause."""
+        self._told.wait(2 * BEAT)
+        error = RankError(self.reason or "a rank has failed")
+        if os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            handler = get_error_handler()
+            handler.initialize()
+            handler.record_exception(error)
+        return error
+
+    def _learn(self, reason: str) -> None:
+        with self._lock:
+            if self.reason:
+                return
+            self.reason = reason
+            listeners = list(self._listeners)
+        self._told.set()
+        for listener in listeners:
+            listener()
+
+    def _loop(self) -> None:
+        steps, since, beat = -1, monotonic(), 0
+        while not self._told.wait(BEAT):
+            beat += 1
+            try:
+                self._beat(beat)
+                if self.store.check([_FAULT]):
+                    self._learn(self.store.get(_FAULT).decode())
+                    return
+                if steps != self._steps or not self.doing:
+                    steps, since = self._steps, monotonic()
+                elif (silent := monotonic() - since) > self.timeout:
+                    self._judge(silent)
+            except RuntimeError as error:
+                self._learn(f"rank {self.rank} has lost the job's store, which torchrun or rank 0 holds: {error}")
+
+    def _beat(self, beat: int) -> None:
+        now = monotonic()
+        self.store.set(f"beat/{self.rank}", json.dumps([beat, self.doing, self.patient]))
+        watched = self.waiting
+        if watched is not None and self.store.check([f"beat/{watched}"]):
+            said = json.loads(self.store.get(f"beat/{watched}"))
+            if self._heard.get(watched, (None, 0.0))[0] != said:
+                self._heard[watched] = said, now
+
+    def _judge(self, silent: float) -> None:
+        """This rank has not gone on for some seconds: it hangs itself, or who it waits for has stopped."""
+        if self.waiting is None:
+            if not self.patient:
+                self.fail(
+                    f"rank {self.rank} hangs: it has been at '{self.doing}' for {silent:.0f} s (option fault_timeout)"
+                )
+            return
+        (_, doing, patient), when = self._heard.get(self.waiting, ([0, "nothing yet", False], 0.0))
+        if monotonic() - when > min(self.timeout, 10 * BEAT):
+            self.fail(f"rank {self.waiting} does not answer: its last sign of life was at '{doing}'")
+        elif not doing and not patient and silent > IDLE * self.timeout:
+            self.fail(
+                f"rank {self.rank} waits at '{self.doing}' for rank {self.waiting}, which has been in no step for "
+                f"{silent:.0f} s; expected every rank to make the same steps"
+            )

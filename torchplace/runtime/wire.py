@@ -1,0 +1,91 @@
+"""How a value goes between processes: as a row of bytes whose form both ends know from its type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from torchplace.compiler.types import Symbol, TensorType, Type, torch_dtype
+from torchplace.errors import ExecutionError
+
+_NUMBERS = {"int": torch.int64, "bool": torch.int64, "float": torch.float64}
+
+
+class Wire:
+    """Packs values of one type into bytes, and unpacks them.
+
+    Dims that repeat one element (stride 0) are moved once. What has no gaps goes as it lies in memory.
+    """
+
+    def __init__(self, kind: Type, device: torch.device) -> None:
+        """Of values that arrive on `device`.
+
+        Raises:
+            ExecutionError: the type's dims are not numbers.
+        """
+        self.kind, self.device = kind, device
+        if not isinstance(kind, TensorType):
+            if kind.kind not in _NUMBERS:
+                raise ExecutionError(f"a value of type {kind} cannot go between ranks; keep its ops on one device")
+            self.dtype, self.dense = _NUMBERS[kind.kind], True
+            self.sizes: tuple[int, ...] = ()
+            self.strides: tuple[int, ...] = ()
+            return
+        if any(isinstance(dim, Symbol) for dim in kind.shape):
+            raise ExecutionError(
+                f"a value of type {kind} cannot go between ranks: its dims are not known; dynamic=False"
+            )
+        self.dtype = torch_dtype(kind.dtype)
+        self.whole = tuple(kind.sizes)
+        given = torch.empty(self.whole, device="meta").stride() if kind.stride is None else kind.stride
+        repeated = [stride == 0 and size > 1 for size, stride in zip(self.whole, given, strict=True)]
+        self.sizes = tuple(1 if again else size for size, again in zip(self.whole, repeated, strict=True))
+        self.strides = tuple(given)
+        form = torch.empty_strided(self.sizes, self.strides, device="meta")
+        self.dense = form.untyped_storage().nbytes() == form.numel() * form.element_size()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the way."""
+        count = 1
+        for size in self.sizes:
+            count *= size
+        return int(count * self.dtype.itemsize)
+
+    def pack(self, value: Any) -> torch.Tensor:
+        """The bytes of a value, on the host; the value's own memory where it can be."""
+        if not isinstance(value, torch.Tensor):
+            return torch.tensor([value], dtype=self.dtype).view(torch.uint8)
+        once = value.detach()
+        for dim, (size, whole) in enumerate(zip(self.sizes, once.shape, strict=True)):
+            once = once.narrow(dim, 0, 1) if size != whole else once
+        if self.dense and once.stride() == self.strides:
+            row = once.as_strided((once.numel(),), (1,))
+        elif self.dense:
+            row = self._laid_out(once)
+        else:
+            row = once.contiguous().view(-1)
+        return row.cpu().view(torch.uint8)
+
+    def _laid_out(self, once: torch.Tensor) -> torch.Tensor:
+        there = torch.empty_strided(self.sizes, self.strides, dtype=self.dtype, device=once.device)
+        there.copy_(once)
+        return there.as_strided((once.numel(),), (1,))
+
+    def empty(self) -> torch.Tensor:
+        """Room for the bytes of a value, on the host."""
+        return torch.empty(self.nbytes, dtype=torch.uint8)
+
+    def unpack(self, row: torch.Tensor) -> Any:
+        """The value, where it is wanted; in the memory that it came in where it can be."""
+        if not isinstance(self.kind, TensorType):
+            number = row.view(self.dtype).item()
+            return bool(number) if self.kind.kind == "bool" else number
+        typed = row.to(self.device).view(self.dtype)
+        if self.dense:
+            once = typed.as_strided(self.sizes, self.strides)
+        else:
+            once = torch.empty_strided(self.sizes, self.strides, dtype=self.dtype, device=self.device)
+            once.copy_(typed.view(self.sizes))
+        return once.expand(self.whole) if self.sizes != self.whole else once
