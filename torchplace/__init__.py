@@ -10,26 +10,35 @@ from torchplace.errors import (
     OptionError,
     PlanError,
     ProgramError,
+    RankError,
     TopologyError,
     TorchplaceError,
 )
 from torchplace.placement.plan import Plan
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.checkpoint import Checkpointer
+from torchplace.runtime.clipping import GradScaler, clip_grad_norm_
+from torchplace.runtime.pipelined import Step
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
+    "Checkpointer",
     "ExecutionError",
+    "GradScaler",
     "GraphError",
     "InfeasibleError",
     "OptionError",
     "Plan",
     "PlanError",
     "ProgramError",
+    "RankError",
+    "Step",
     "Topology",
     "TopologyError",
     "TorchplaceError",
+    "clip_grad_norm_",
     "compare",
     "compile",
     "place",

@@ -112,6 +112,7 @@ def _compile_step(model: Any, options: Options) -> Step:
         schedule=options.schedule,
         dynamic=options.dynamic,
     )
+    step.session.weights = options.weights
     _sessions[step] = step.session
     return step
 

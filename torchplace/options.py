@@ -56,6 +56,8 @@ class Options:
         plan: a plan to run, or its file, instead of searching one.
         rehearse: run the plan of another machine on CPU devices.
         time_limit: seconds of search; None for 10 in `tp.plan` and 1 in a first call.
+        weights: where the values of parameters on the meta device are: a `.safetensors` file, a checkpoint folder of
+            Hugging Face, or one that `torch.distributed.checkpoint` wrote. None for as their modules begin.
         fault_timeout: seconds after which a rank of a job that does not go on counts as hanging.
         seed: of the solver.
     """
@@ -79,6 +81,7 @@ class Options:
     plan: Plan | str | Path | None = None
     rehearse: bool = False
     time_limit: float | None = None
+    weights: str | Path | None = None
     fault_timeout: float = FAULT_TIMEOUT
     seed: int = 0
 

@@ -101,6 +101,13 @@ class Reduce:
 Instruction = Run | Send | Recv | Free | Accumulate | Update | Reduce
 
 
+def brief(instruction: Instruction) -> str:
+    """An instruction in a few words: a run without what it takes and gives."""
+    if isinstance(instruction, Run):
+        return f"run {instruction.segment}{_at(instruction.microbatch)}"
+    return str(instruction)
+
+
 def _names(values: tuple[str, ...]) -> str:
     return ", ".join(f"%{v}" for v in values)
 

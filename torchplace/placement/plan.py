@@ -66,7 +66,8 @@ class Predicted:
                     received[instruction.to] += nbytes
                     sent[device] += nbytes
         busy = {d: work.get(d, 0.0) for d in names}
-        peaks = dict(timeline.peak_memory)
+        # A segment's peak is the most of all micro-batches, which the simulator adds up; looked into, it is less.
+        peaks = {**timeline.peak_memory, **{device: sum(parts.values()) for device, parts in memory.items()}}
         carried = timeline.link_bytes
         steady = period(timeline.occupied, carried, topology)
         return cls(timeline.duration, peaks, dict(memory), busy, received, sent, carried, steady)

@@ -10,6 +10,7 @@ relies on which of the two devices' streams a backend puts a copy on: each waits
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -152,6 +153,14 @@ def has_streams(kind: str) -> bool:
     except RuntimeError:  # NotImplementedError is one
         return False
     return True
+
+
+def own_device() -> torch.device:
+    """The torch device of this process: of a rank, the accelerator of its number on this machine; else the CPU."""
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None:
+        return torch.device("cpu")
+    return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
 
 
 def is_accelerator(device: torch.device) -> bool:

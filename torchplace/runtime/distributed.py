@@ -6,9 +6,11 @@ those of accelerators, which are staged there.
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,13 +20,14 @@ from torch.distributed import distributed_c10d
 
 from torchplace.compiler.dynamo import below_autograd
 from torchplace.compiler.graph import Graph, Value
-from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Send
+from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Send, brief
 from torchplace.compiler.lifetimes import Instance
 from torchplace.compiler.program import Program
+from torchplace.compiler.types import TensorType
 from torchplace.compiler.verify import verify
 from torchplace.errors import OptionError, RankError
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.accelerator import Parcel
+from torchplace.runtime.accelerator import Parcel, own_device
 from torchplace.runtime.interpreter import ABORT, Aborted, Call, DeviceProgram, Env, Step
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.mail import Expected, Inbox, Outbox
@@ -33,15 +36,6 @@ from torchplace.runtime.wire import Wire
 
 FAULT_TIMEOUT = 30.0
 """Seconds after which a rank that does not go on counts as hanging."""
-
-
-def own_device() -> torch.device:
-    """The torch device of this rank: the accelerator of its number on this machine, or the CPU."""
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is None:
-        return torch.device("cpu")
-    local = int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
-    return torch.device(accelerator.type, local)
 
 
 class DistributedRuntime(LocalRuntime):
@@ -115,6 +109,59 @@ class DistributedRuntime(LocalRuntime):
                 if self.watch.reason:
                     raise self.watch.error()
 
+    def exchange(self, row: torch.Tensor, doing: str) -> list[torch.Tensor]:
+        """What each rank gives, by rank: rows of numbers, of the same length and type everywhere.
+
+        Raises:
+            RankError: another rank has failed.
+        """
+        wire = Wire(TensorType(str(row.dtype).removeprefix("torch."), tuple(row.shape)), torch.device("cpu"))
+        others = [rank for rank in range(len(self.names)) if rank != self.rank]
+        came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        abort = functools.partial(came.put, ABORT)
+        self.watch.listen(abort)
+        try:
+            for rank in others:
+                self.inbox(self.names[rank]).expect([(rank, wire)], came)
+                self.outbox(self.names[rank]).put(wire.pack(row))
+            rows = {self.rank: row.cpu()}
+            while len(rows) < len(self.names):
+                self.watch.at(doing, next(rank for rank in others if rank not in rows))
+                item = came.get()
+                if item is ABORT:
+                    raise self.watch.error()
+                rows[item[0]] = item[1].tensor
+            self.drain()
+            return [rows[rank] for rank in range(len(self.names))]
+        finally:
+            self.watch.at("")
+            self.watch.ignore(abort)
+
+    @contextmanager
+    def all_fail(self, what: str) -> Iterator[None]:
+        """Within, what goes wrong on this rank is told to all, and what has gone wrong elsewhere is raised.
+
+        Raises:
+            RankError: a rank has failed, died or hangs; the same on all ranks.
+        """
+        watch, cause = self.watch, None
+        if watch.reason:
+            raise watch.error()
+        try:
+            yield
+        except RankError:
+            raise
+        except Aborted:
+            pass
+        except Exception as error:
+            cause = error
+            text = " ".join(str(error).split()) or type(error).__name__
+            watch.fail(f"rank {self.rank} ({what}) failed at '{watch.doing}': {text}")
+        finally:
+            watch.at("")
+        if cause is not None or watch.reason:
+            raise watch.error() from cause
+
     def _lost(self, rank: int, error: BaseException) -> None:
         text = " ".join(str(error).split())
         doing = self.watch.doing or "between steps"
@@ -151,7 +198,7 @@ class RankProgram(DeviceProgram):
         step = super()._step(instruction, waits, freed)
         if isinstance(instruction, Free):
             return step
-        text = str(instruction)
+        text = brief(instruction)
 
         def told(call: Call, env: Env) -> None:
             self.runtime.watch.at(text)
@@ -243,23 +290,10 @@ class RankExecutable(Executable):
         Raises:
             RankError: a rank has failed, died or hangs; on all ranks.
         """
-        watch = self.runtime.watch
-        if watch.reason:
-            raise watch.error()
-        try:
+        with self.runtime.all_fail(self.mine):
             results = super().run(given)
             self.runtime.drain()
             return results
-        except Aborted:
-            raise watch.error() from None
-        except RankError:
-            raise
-        except BaseException as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            watch.fail(f"rank {self.runtime.rank} ({self.mine}) failed at '{watch.doing}': {text}")
-            raise watch.error() from error
-        finally:
-            watch.at("")
 
     def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
         here = {n for n, e in self.program.inputs.items() if e.device == self.mine}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,12 @@ from torch.utils import _pytree as pytree
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.graph import Value
+from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
 from torchplace.errors import CaptureError
 from torchplace.placement.pipelining import AUTO, Pipelining
+from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, join
 from torchplace.runtime.session import Placed, Session
@@ -106,6 +109,9 @@ class Step:
         self._compiled: dict[bool, tuple[StepCapturer, Callable[..., Any]]] = {}
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._row: _Row | None = None
+        if isinstance(model, nn.Module):
+            session.model = weakref.ref(model)
+            _call_home(model, own_device())
 
     def __repr__(self) -> str:
         return f"<Step of {self.name!r}: {self.splitter.microbatches} micro-batch(es), schedule {self.schedule!r}>"
@@ -240,6 +246,13 @@ class Step:
         pairs = [pair for row in rows for pair in row.gradients]
         if pairs:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+
+
+def _call_home(model: nn.Module, device: torch.device) -> None:
+    """Let what stands on the meta device be captured as if it were on a device, where it will be."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "meta":
+            set_home(tensor, device)
 
 
 def _joined(rows: Sequence[_Row], split: Split, weights: Sequence[float], dim: int | None) -> Any:

@@ -53,18 +53,15 @@ class RankSession(Session):
     take them if they have captured the same graph.
     """
 
-    def __init__(
-        self, request: Request, plan: Plan | None, timeout: float = FAULT_TIMEOUT, weights: Any = None
-    ) -> None:
+    def __init__(self, request: Request, plan: Plan | None, timeout: float = FAULT_TIMEOUT) -> None:
         """Meet the other ranks.
 
         Args:
             request: what is asked of the planner; its topology has a device for each rank.
             plan: a plan to run, instead of searching one.
             timeout: seconds after which a rank that does not go on counts as hanging.
-            weights: from where parameters on the meta device come; None for as their modules begin.
         """
-        self.timeout, self.weights = timeout, weights
+        self.timeout = timeout
         self._agreements = 0
         super().__init__(request, plan)
 
@@ -79,6 +76,11 @@ class RankSession(Session):
 
     def _plan_for(self, captured: Captured, fixed: dict[str, str], request: Request) -> Plan:
         return self._agreed(captured, lambda: super(RankSession, self)._plan_for(captured, fixed, request))
+
+    def place(self, captured: Captured, pipelining: Pipelining | None = None) -> Placed:
+        """As in one process; what goes wrong on one rank goes wrong on all."""
+        with self.ranks.all_fail("planning"):
+            return super().place(captured, pipelining)
 
     def _priced(self, request: Request, captured: Captured) -> Request:
         """What rank 0 knows of costs: the others plan nothing."""
@@ -146,8 +148,10 @@ class RankSession(Session):
         devices = {name: plan.parameters[path[name]] for name in captured.state if path[name] in plan.parameters}
         self.owners.settle(captured.state, devices)
         mine = {n: t for n, t in captured.state.items() if devices.get(n) == self.ranks.device}
-        home = torch.device(captured.graph.home)
-        keep_only(captured.state, mine, self.ranks.torch_devices[self.ranks.device], home)
+        here = self.ranks.torch_devices[self.ranks.device]
+        if not self._agreements - 1:  # what stands on the meta device later is another rank's
+            self._materialise(mine, path, dict.fromkeys(mine, here))
+        keep_only(captured.state, mine, here, torch.device(captured.graph.home))
 
 
 def _digest(captured: Captured) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
+from torch import nn
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dynamo import Runner
@@ -17,7 +20,8 @@ from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request, finish, follow_plan, make_plan
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.pricing import priced
-from torchplace.runtime.state import Owners, move_in_place
+from torchplace.runtime.state import Owners, fill, move_in_place
+from torchplace.runtime.weights import Weights, initial
 
 
 @dataclass(eq=False)
@@ -38,12 +42,16 @@ class Session:
         plan: a plan to run, instead of searching one.
         rehearse: run on CPU devices a plan for devices that are not here.
         placed: graphs so far, in the order in which they were captured.
+        weights: where the values of parameters on the meta device are (`weights.Weights`); None for as modules begin.
+        model: whose parameters they are.
     """
 
     request: Request
     plan: Plan | None = None
     rehearse: bool = False
     placed: list[Placed] = field(default_factory=list)
+    weights: Any = None
+    model: weakref.ref[nn.Module] | None = None
 
     def __post_init__(self) -> None:
         self.owners = Owners()
@@ -117,7 +125,23 @@ class Session:
         devices = {name: plan.parameters[path[name]] for name in captured.state if path[name] in plan.parameters}
         self.owners.settle(captured.state, devices)
         targets = {n: self.runtime.torch_devices[d] for n, d in devices.items()}
+        self._materialise({n: t for n, t in captured.state.items() if n in devices}, path, targets)
         move_in_place(captured.state, targets, torch.device(captured.graph.home))
+
+    def _materialise(
+        self, state: Mapping[str, torch.Tensor], path: Mapping[str, str], targets: Mapping[str, torch.device]
+    ) -> None:
+        """Give parameters and buffers that stand on the meta device their values, where they live."""
+        bare = {path[name]: (name, t) for name, t in state.items() if t.device.type == "meta"}
+        model = None if self.model is None else self.model()
+        if not bare or model is None:
+            return
+        wanted = {full: t for full, (_, t) in bare.items()}
+        found = Weights(self.weights).read(wanted) if self.weights is not None else {}
+        found.update(initial(model, {full: t for full, t in wanted.items() if full not in found}))
+        for full, values in found.items():
+            name, tensor = bare[full]
+            fill(tensor, values.to(targets[name]))
 
     @property
     def plans(self) -> list[Plan]:

@@ -76,6 +76,15 @@ def keep_only(
             set_home(tensor, stood)
 
 
+def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:
+    """Give a tensor on the meta device its values; the object stays, and captures go on seeing it at its home."""
+    stood = home_of(tensor)
+    with torch.no_grad():
+        _become(tensor, values, None)
+    if stood.type != "meta":
+        set_home(tensor, stood)
+
+
 def _become(tensor: torch.Tensor, data: torch.Tensor, grad: torch.Tensor | None) -> None:
     """Give a tensor other data and another gradient, on another device; whoever holds it holds the same object."""
     requires_grad, hooks, after = tensor.requires_grad, tensor._backward_hooks, tensor._post_accumulate_grad_hooks

@@ -87,9 +87,7 @@ class Watch:
         self._told.wait(2 * BEAT)
         error = RankError(self.reason or "a rank has failed")
         if os.environ.get("TORCHELASTIC_ERROR_FILE"):
-            handler = get_error_handler()
-            handler.initialize()
-            handler.record_exception(error)
+            _leave(error)
         return error
 
     def _learn(self, reason: str) -> None:
@@ -143,3 +141,14 @@ class Watch:
                 f"rank {self.rank} waits at '{self.doing}' for rank {self.waiting}, which has been in no step for "
                 f"{silent:.0f} s; expected every rank to make the same steps"
             )
+
+
+def _leave(error: RankError) -> None:
+    """Write an error to the file that torchrun reads; it looks for one that is being handled."""
+    handler = get_error_handler()
+    handler.initialize()
+    try:
+        raise error
+    except RankError:
+        handler.record_exception(error)
+    error.__traceback__ = None
