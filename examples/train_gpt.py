@@ -15,7 +15,7 @@ import pydoc_data.topics
 from itertools import count
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # as everybody calls it
+import torch.nn.functional as F  # as everybody calls it
 from torch import nn
 
 import torchplace as tp
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=2, help="of this machine; under torchrun each rank is one")
     parser.add_argument("--folder", help="write checkpoints there, and go on from the last")
     parser.add_argument("--every", type=int, default=10, help="steps between two checkpoints")
+    parser.add_argument("--print-every", type=int, default=5, help="steps between two lines")
     given = parser.parse_args()
 
     torch.manual_seed(0)
@@ -113,7 +114,7 @@ def main() -> None:
         optimizer.zero_grad()
         if saver:
             saver.done(i + 1)
-        if os.environ.get("RANK", "0") == "0" and (i % 5 == 0 or i + 1 == given.steps):
+        if os.environ.get("RANK", "0") == "0" and (i % given.print_every == 0 or i + 1 == given.steps):
             print(f"step {i:4d}  loss {loss.item():.6f}", flush=True)
 
 
