@@ -14,6 +14,8 @@ from torch import nn
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dry import capture_dry
+from torchplace.compiler.dynamo import argument_names
+from torchplace.compiler.joint import capture_step
 from torchplace.errors import CaptureError, InfeasibleError, OptionError
 from torchplace.options import Options
 from torchplace.placement.plan import Example
@@ -21,6 +23,7 @@ from torchplace.placement.planning import Request, make_plan
 from torchplace.placement.report.comparison import Row
 from torchplace.placement.solvers.registry import solver_names
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.microbatches import TARGET, Splitter, call_of
 from torchplace.runtime.pricing import priced
 
 PLAN_SECONDS = 10.0
@@ -114,17 +117,34 @@ def _largest(name: str, example: Example, options: Options) -> Captured:
 
 
 def capture(example: Example, options: Options) -> list[Captured]:
-    """The graphs of a call, one for each part between graph breaks.
+    """The graphs of a call, one for each part between graph breaks; of a step, that of a micro-batch.
 
     Raises:
         CaptureError: it could not be captured.
     """
+    args = (example.args,) if isinstance(example.args, torch.Tensor) else tuple(example.args)
+    kwargs = dict(example.kwargs)
+    if options.step:
+        return [_capture_step(example.model, args, kwargs, options)]
     return capture_dry(
         example.model,
-        (example.args,) if isinstance(example.args, torch.Tensor) else tuple(example.args),
-        dict(example.kwargs),
+        args,
+        kwargs,
         training=options.training,
         fullgraph=options.fullgraph,
+        dynamic=options.dynamic,
+    )
+
+
+def _capture_step(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Captured:
+    names = argument_names(model) if isinstance(model, nn.Module) else ()
+    call = call_of(args, kwargs, kwargs.pop(TARGET, None), options.loss_fn)
+    first = Splitter(options.microbatches, options.batch_dims, names).split(call).calls[0]
+    return capture_step(
+        model,
+        (first.args, first.kwargs, first.target),
+        options.loss_fn,
+        training=options.training or options.loss_fn is not None,
         dynamic=options.dynamic,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from torchplace.errors import OptionError
 from torchplace.placement.objective import OBJECTIVES
 from torchplace.placement.optimizer import KINDS, check_optimizer
-from torchplace.placement.pipelining import AUTO, CHOICES
+from torchplace.placement.pipelining import AUTO, CHOICES, Pipelining
 from torchplace.placement.plan import Plan
 from torchplace.placement.planning import Request
 from torchplace.placement.solvers.registry import get_solver
@@ -172,6 +172,7 @@ class Options:
             seed=self.seed,
             source=self.cost,
             optimizer=self.optimizer or _known_kind(plan),
+            pipelining=Pipelining(self.microbatches, self.schedule) if self.step else None,
         )
 
 

@@ -20,7 +20,12 @@ TopologyName = Annotated[str | None, typer.Option(help="a preset, local:N or a f
 Solver = Annotated[str, typer.Option(help="name of a solver")]
 Training = Annotated[bool, typer.Option("--training", help="forward and backward")]
 Cost = Annotated[str, typer.Option(help="where compute costs come from: auto, roofline, measured or fitted")]
-Objective = Annotated[str, typer.Option(help="latency, or throughput: from step to step in steady state")]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="latency; throughput: from step to step in steady state; or step: of several micro-batches"),
+]
+Microbatches = Annotated[int, typer.Option(help="into which a step's batch is split; more than one make a pipeline")]
+Schedule = Annotated[str, typer.Option(help="of a pipeline: auto, gpipe, 1f1b, interleaved, zero-bubble, synthesised")]
 Limit = Annotated[float | None, typer.Option(help="seconds of search")]
 Optimizer = Annotated[str | None, typer.Option(help="its state counts in training: adamw, sgd, momentum, ...")]
 Seed = Annotated[int, typer.Option(help="of the solver")]

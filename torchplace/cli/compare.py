@@ -13,8 +13,10 @@ from torchplace.cli.common import (
     AsJson,
     Cost,
     Limit,
+    Microbatches,
     Objective,
     Optimizer,
+    Schedule,
     Seed,
     Targets,
     TopologyName,
@@ -37,9 +39,11 @@ def compare(
     topology: TopologyName = None,
     topologies: Annotated[str | None, typer.Option(help="several, with commas between")] = None,
     solvers: Annotated[str, typer.Option(help="names with commas between, or all")] = "all",
-    objective: Objective = "latency",
+    objective: Objective = None,
     cost: Cost = "auto",
     training: Training = False,
+    microbatches: Microbatches = 1,
+    schedule: Schedule = "auto",
     optimizer: Optimizer = None,
     time_limit: Limit = None,
     seed: Seed = 0,
@@ -56,6 +60,7 @@ def compare(
     if plot is not None:
         check_chart(plot)
     options: dict[str, Any] = {"objective": objective, "cost": cost, "training": training, "optimizer": optimizer}
+    options |= {"microbatches": microbatches, "schedule": schedule}
     options |= {"topology": topology, "time_limit": time_limit, "seed": seed}
     options |= hints(pins, together, forbid)
     with Waiting("preparing") as waiting:

@@ -25,6 +25,7 @@ def capture_dry(
     training: bool,
     fullgraph: bool = False,
     dynamic: bool | None = None,
+    model: Callable[..., Any] | None = None,
 ) -> list[Captured]:
     """Capture a call as if it were made, and run nothing: all tensors of it stand on the meta device meanwhile.
 
@@ -35,6 +36,7 @@ def capture_dry(
         training: capture the backward too.
         fullgraph: a graph break is an error.
         dynamic: dynamic shapes, as `torch.compile` takes it.
+        model: whose parameters the target uses, where that is a function of `args` and `kwargs` around a module.
 
     Returns:
         The graphs, in the order in which the call reaches them.
@@ -53,12 +55,13 @@ def capture_dry(
         found.append(captured)
         return [_never_run] * len(captured.parts)
 
-    home = _home(target, args, kwargs)
-    name = type(target).__name__ if isinstance(target, nn.Module) else getattr(target, "__name__", "function")
-    with meta_counts_as(home), _on_meta(target, stands) as names, torch.set_grad_enabled(training):
+    model = target if model is None else model
+    home = _home(model, args, kwargs)
+    name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
+    with meta_counts_as(home), _on_meta(model, stands) as names, torch.set_grad_enabled(training):
         compiled = dynamo.compile_function(
             _plain_call(target),
-            Capturer(keep, name, lambda: names, True, _argument_names(target)),
+            Capturer(keep, name, lambda: names, True, _argument_names(model)),
             fullgraph=fullgraph,
             dynamic=dynamic,
         )

@@ -12,14 +12,14 @@ from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer, Handler, start_capture
+from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.graph import Graph, Op, Value, replaced
 from torchplace.compiler.passes.snapshots import snapshot_state
 from torchplace.errors import CaptureError
 
 Loss = Callable[[Any, Any], torch.Tensor]
 """Takes what a model returns, and the target."""
-Runner = Callable[[Mapping[str, Any]], None]
-"""Runs a step: is given the inputs of its first micro-batch, by their names in the graph."""
+_NO_LOSS = "the model's output has no `loss`"
 
 
 def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: bool) -> Callable[..., Any]:
@@ -59,8 +59,42 @@ def _own_loss(output: Any) -> torch.Tensor:
     """The loss that a model's output has itself."""
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None:
-        raise ValueError("the model's output has no `loss`; pass loss_fn=, or labels for the model to make one of")
+        raise ValueError(f"{_NO_LOSS}; pass loss_fn=, or labels for the model to make one of")
     return loss  # type: ignore[no-any-return]
+
+
+def capture_step(
+    model: Callable[..., Any],
+    call: tuple[Sequence[Any], Mapping[str, Any], Sequence[Any]],
+    loss_fn: Loss | None,
+    *,
+    training: bool,
+    dynamic: bool | None = None,
+) -> Captured:
+    """Capture a micro-batch of a step without running it (`dry.capture_dry`).
+
+    A model without a loss is captured, too, so that it can be planned: then what comes before the backward of its
+    outputs is left out.
+
+    Args:
+        model: a module or a function.
+        call: positional arguments, keyword arguments, and the target or nothing.
+        loss_fn: as `step_function` has it.
+        training: with the backward.
+        dynamic: dynamic shapes, as `torch.compile` takes it.
+
+    Raises:
+        CaptureError: it cannot be captured as one graph.
+    """
+    function = step_function(model, loss_fn, returned=not training and loss_fn is None)
+    try:
+        found = capture_dry(function, call, {}, training=training, fullgraph=True, dynamic=dynamic, model=model)
+    except CaptureError as error:
+        if loss_fn is not None or _NO_LOSS not in str(error):
+            raise
+        args, kwargs, _ = call
+        found = capture_dry(model, args, kwargs, training=training, fullgraph=True, dynamic=dynamic)
+    return joint(found[0])
 
 
 class StepCapturer(Capturer):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from torchplace.errors import OptionError
@@ -30,6 +32,24 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     target: tuple[Any, ...] = ()
+
+
+def call_of(args: tuple[Any, ...], kwargs: dict[str, Any], target: Any, loss_fn: Callable[..., Any] | None) -> Call:
+    """The call of a step: where no target is given and the loss takes one, the last positional argument is that."""
+    if target is None and args and loss_fn is not None and _positional(loss_fn) != 1:
+        args, target = args[:-1], args[-1]
+    return Call(args, kwargs, () if target is None else (target,))
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function needs; of a module, its `forward`; 2 where it does not say."""
+    try:
+        found = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (TypeError, ValueError):
+        return 2
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in found.parameters.values() if p.kind in kinds and p.default is p.empty]
+    return len(needed) if needed else 2
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from torchplace.errors import CaptureError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
-from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, join
+from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join
 from torchplace.runtime.session import Placed, Session
 
 Reduction = str | Callable[[Any], Any]
@@ -105,7 +104,6 @@ class Step:
         self._arguments = dynamo.argument_names(model) if isinstance(model, nn.Module) else ()
         self.splitter = Splitter(microbatches, batch_dims, self._arguments)
         self._dynamic = dynamic
-        self._takes_target = loss_fn is not None and _positional(loss_fn) != 1
         self._compiled: dict[bool, tuple[StepCapturer, Callable[..., Any]]] = {}
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._row: _Row | None = None
@@ -139,7 +137,7 @@ class Step:
             InfeasibleError: nothing fits the devices.
             OptionError: inputs have no rows, or different numbers of them.
         """
-        split = self.splitter.split(self._call(args, kwargs, target))
+        split = self.splitter.split(call_of(args, kwargs, target, self.loss_fn))
         weights = self._weights(split)
         inference = self.loss_fn is None and not torch.is_grad_enabled()
         scale = float(grad_scale)
@@ -157,11 +155,6 @@ class Step:
             parts = [loss * w for loss, w in zip((p for row in rows for p in row.results[0]), weights, strict=True)]
             loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
         return (loss, outputs) if return_outputs else loss
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], target: Any) -> Call:
-        if target is None and self._takes_target and args:
-            args, target = args[:-1], args[-1]
-        return Call(args, kwargs, () if target is None else (target,))
 
     def _weights(self, split: Split) -> list[float]:
         """Of every micro-batch's loss in that of the batch."""
@@ -285,14 +278,3 @@ def _alike(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         if end == len(rows) or rows[end] != rows[start]:
             yield start, end
             start = end
-
-
-def _positional(function: Callable[..., Any]) -> int:
-    """How many positional arguments a function needs; of a module, its `forward`; 2 where it does not say."""
-    try:
-        found = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
-    except (TypeError, ValueError):
-        return 2
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in found.parameters.values() if p.kind in kinds and p.default is p.empty]
-    return len(needed) if needed else 2
