@@ -41,7 +41,7 @@ def test_predicted_figures_are_those_of_the_timeline() -> None:
     assert sum(p.bytes_in.values()) == sum(p.bytes_out.values()) > 0
     assert sum(p.link_bytes.values()) == 2 * sum(p.bytes_in.values()), "every transfer crosses two links"
     assert {d: sum(parts.values()) for d, parts in p.memory.items()} == p.peak_memory
-    assert p.memory["d2"] == {"parameters": 8, "temporaries": 16, "gradients": 8, "caller": 8}, "layer1 comes as a copy"
+    assert p.memory["d2"] == {"parameters": 8, "activations": 16, "gradients": 8, "caller": 8}, "layer1 comes as a copy"
     empty = Predicted.of(Timeline(), (), machine([1]), {})
     assert empty == Predicted(0.0, {}, {}, {"d0": 0}, {"d0": 0}, {"d0": 0}, {})
 

@@ -117,14 +117,11 @@ class Problem:
         Raises:
             OptionError: a hint matches nothing, or names a device that does not exist.
             InfeasibleError: two hints clash, or ops are forbidden all devices; names the hints.
-
-        Cost: near-linear in ops + edges.
         """
         devices = topology.device_names
         hints = read_hints(graph, devices, Wishes(pins or {}, together, forbid))
-        together_ops: list[Sequence[str]] = [hint.ops for hint in hints if hint.kind == "together"]
-        together_ops += state_groups(graph) if microbatches > 1 else []
-        groups = colocation_groups(graph, together_ops)
+        kept = [hint.ops for hint in hints if hint.kind == "together"]
+        groups = colocation_groups(graph, [*kept, *(state_groups(graph) if microbatches > 1 else ())])
         forbidden = forbidden_devices(graph, groups, hints, devices)
         state = state_bytes(graph, training=training, optimizer=optimizer)
         op_bytes, unowned = _op_bytes(graph, state, training)
