@@ -102,15 +102,18 @@ def _step_session(options: Options) -> Session:
 
 
 def _compile_step(model: Any, options: Options) -> Step:
+    session = _step_session(options)
+    if options.dynamic and isinstance(session, RankSession):
+        raise OptionError("dynamic is True; expected None or False on several ranks, which must know all sizes")
     step = Step(
         model,
-        _step_session(options),
+        session,
         loss_fn=options.loss_fn,
         microbatches=options.microbatches,
         batch_dims=options.batch_dims,
         reduction=options.reduction,
         schedule=options.schedule,
-        dynamic=options.dynamic,
+        dynamic=False if isinstance(session, RankSession) else options.dynamic,
     )
     step.session.weights = options.weights
     _sessions[step] = step.session

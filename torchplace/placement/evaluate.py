@@ -25,6 +25,10 @@ from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
 
 
+_ALIKE = 1.005
+"""Schedules whose durations differ by less are as quick: predictions are no better."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a placement comes to.
@@ -73,7 +77,8 @@ class Evaluator:
     def outcome(self, placement: Mapping[str, str]) -> Outcome:
         """The programs of a placement, and what would run: in a pipeline, by the best of the schedules asked for.
 
-        Of those that fit the devices the quickest is the best; if none does, that which lacks least.
+        Of those that fit the devices the quickest is the best, or, of several that are nearly as quick, that which
+        needs least memory; if none fits, that which lacks least.
         """
         if self.pipelining is None or self.pipelining.microbatches == 1:
             programs = self.programs(placement)
@@ -83,7 +88,11 @@ class Evaluator:
             self._add_idle_state([program], [NOTHING])
             timeline = self.simulate((program,))
             found.append(Outcome((program,), timeline, name))
-        return min(found, key=lambda o: (self._lacking(o.timeline), o.timeline.duration))
+        least = min(self._lacking(o.timeline) for o in found)
+        fitting = [o for o in found if self._lacking(o.timeline) == least]
+        quickest = min(o.timeline.duration for o in fitting)
+        alike = [o for o in fitting if o.timeline.duration <= _ALIKE * quickest]
+        return min(alike, key=lambda o: sum(o.timeline.peak_memory.values()))
 
     def _lacking(self, timeline: Timeline) -> int:
         """Bytes that the devices lack, all together."""

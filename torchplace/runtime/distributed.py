@@ -6,9 +6,12 @@ those of accelerators, which are staged there.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import logging
 import os
 import queue
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -75,6 +78,7 @@ class DistributedRuntime(LocalRuntime):
         watched = distributed_c10d.PrefixStore(f"torchplace/{count}", store.clone())  # type: ignore[attr-defined]  # not in the stub
         self.watch = Watch(watched, self.rank, size, timeout)
         self.group = _host_group()
+        atexit.register(self._leave)
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
 
@@ -136,6 +140,18 @@ class DistributedRuntime(LocalRuntime):
         finally:
             self.watch.at("")
             self.watch.ignore(abort)
+
+    def _leave(self) -> None:
+        """Once something has failed, end this process without Python's own end.
+
+        A thread of ours may still be in torch.distributed, waiting for a rank that sends no more. It cannot be woken,
+        and Python, at its end, would unwind it in the midst of C++, which aborts the process.
+        """
+        if self.watch.reason:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
 
     @contextmanager
     def all_fail(self, what: str) -> Iterator[None]:

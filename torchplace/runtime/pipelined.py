@@ -215,6 +215,7 @@ class Step:
     def _run_captured(self, captured: Captured, given: dict[str, Any]) -> None:
         """Run the micro-batches of this call; Dynamo has found that they fit what was captured."""
         row, graph = self._current, captured.graph
+        self.session.keep_drawn()
         executable = self._program_of(captured, row).parts[0]
         inputs: dict[Instance, Any] = {}
         for value in graph.inputs:

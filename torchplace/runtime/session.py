@@ -55,6 +55,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.owners = Owners()
+        self._drawn: torch.Tensor | None = None
         self.runtime = self._make_runtime()
 
     def _make_runtime(self) -> LocalRuntime:
@@ -142,6 +143,13 @@ class Session:
         for full, values in found.items():
             name, tensor = bare[full]
             fill(tensor, values.to(targets[name]))
+        self._drawn = torch.get_rng_state()
+
+    def keep_drawn(self) -> None:
+        """Let the numbers that weights began with count as drawn: Dynamo undoes what is drawn while it compiles."""
+        drawn, self._drawn = self._drawn, None
+        if drawn is not None:
+            torch.set_rng_state(drawn)
 
     @property
     def plans(self) -> list[Plan]:

@@ -1,0 +1,93 @@
+"""What ranks do in the tests of the distributed runtime; each also runs in a single process, for comparison."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import torchplace as tp
+
+
+class Net(nn.Module):
+    """Tied weights across stages, a skip over them, dropout and batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(12, 16), nn.BatchNorm1d(16)
+        self.middle = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        self.drop, self.last = nn.Dropout(0.2), nn.Linear(16, 5)
+        self.middle[3].weight = self.middle[0].weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = x = self.norm(self.first(x))
+        for layer in self.middle:
+            x = self.drop(F.gelu(layer(x)))
+        return self.last(x + skip)
+
+
+def batch(i: int, rows: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(i)
+    x = torch.randn(rows, 12, generator=generator)
+    return x, x[:, :5].argmax(1)
+
+
+def make(meta: bool = False, **options: Any) -> tuple[nn.Module, Any, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    with torch.device("meta" if meta else "cpu"):
+        model = Net()
+    if "RANK" not in os.environ:
+        options.setdefault("topology", tp.Topology.local(options.pop("devices", 2), threads=1))
+    options.pop("devices", None)
+    step = tp.compile(
+        model, loss_fn=F.cross_entropy, cost="roofline", **{"microbatches": 4, "solver": "random"} | options
+    )
+    return model, step, torch.optim.AdamW(model.parameters(), 1e-2)
+
+
+def train(
+    steps: int = 6, folder: str = "", rows: int = 12, sleep_at: int = -1, mismatch: int = -1, **options: Any
+) -> dict[str, Any]:
+    """Train; gives losses, norms, and which parameters are here."""
+    model, step, optimizer = make(**options)
+    saver = tp.Checkpointer(step, optimizer, every=2, folder=folder) if folder else None
+    losses, norms = {}, []
+    for i in range(saver.load() if saver else 0, steps):
+        if i == sleep_at:
+            print("READY", flush=True)
+            time.sleep(0.5)
+        wrong = i == mismatch and os.environ.get("RANK") == "1"
+        loss, output = step(*batch(i, rows + 4 * wrong), return_outputs=True)
+        assert output.shape == (rows, 5)
+        norms.append(tp.clip_grad_norm_(step, 0.5).item().hex())
+        optimizer.step()
+        optimizer.zero_grad()
+        losses[i] = loss.item().hex()
+        if saver:
+            saver.done(i + 1)
+    here = sorted(n for n, p in model.named_parameters() if p.device.type != "meta")
+    weights = {n: p.detach().double().sum().item() for n, p in model.named_parameters() if p.device.type != "meta"}
+    return {"losses": losses, "norms": norms, "here": here, "weights": weights}
+
+
+def fail(at: int = 3) -> dict[str, Any]:
+    """Rank 1 gives a target that there is no class for."""
+    _, step, _ = make(fault_timeout=5.0)
+    for i in range(1000):
+        x, y = batch(i)
+        step(x, y + 100 if i == at and os.environ["RANK"] == "1" else y)
+    return {}
+
+
+def run_on() -> dict[str, Any]:
+    """Steps until something happens."""
+    _, step, _ = make(fault_timeout=4.0)
+    for i in range(100_000):
+        step(*batch(i))
+        if i == 3:
+            print("READY", flush=True)
+    return {}
