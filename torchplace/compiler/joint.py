@@ -14,6 +14,7 @@ from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer, Handler, start_capture
 from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.graph import Graph, Op, Value, replaced
+from torchplace.compiler.passes.fused_backwards import split_fused_backwards
 from torchplace.compiler.passes.snapshots import snapshot_state
 from torchplace.errors import CaptureError
 
@@ -148,6 +149,7 @@ def joint(captured: Captured) -> Captured:
     """
     graph = stitched(captured) if _recomputes(captured) else captured.graph
     snapshot_state(graph)
+    split_fused_backwards(graph)
     return replace(captured, graph=graph, parts=(graph,), joint=True)
 
 

@@ -101,14 +101,25 @@ class _Unit:
 
 
 @dataclass(frozen=True)
+class _Piece:
+    """A part of what a unit does.
+
+    Attributes:
+        run: the instruction, for micro-batch 0.
+        sums: gradients that are added up behind it, and the names of their sums.
+    """
+
+    run: Run
+    sums: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class _Body:
     """What a unit does, in every micro-batch.
 
     Attributes:
-        segment: what it runs; None if it only writes state.
-        run: the instruction, for micro-batch 0.
-        updates: state that is written behind it.
-        sums: gradients that are added up behind it, and the names of their sums.
+        pieces: what it runs, one after the other; none if it only writes state.
+        updates: state that is written behind them.
         hands_on: values of the caller's that leave before it, and to where.
         sends: values that leave behind it, and to where.
         after: tasks that it needs, not its own.
@@ -116,15 +127,17 @@ class _Body:
         seconds: that it takes.
     """
 
-    segment: Segment | None
-    run: Run
+    pieces: tuple[_Piece, ...]
     updates: tuple[Update, ...]
-    sums: tuple[tuple[str, str], ...]
     hands_on: tuple[tuple[Value, str], ...]
     sends: tuple[tuple[Value, str], ...]
     after: tuple[int, ...]
     behind: tuple[int, ...]
     seconds: float
+
+
+_PENDING = 8
+"""A device's gradients are added up when an eighth of their bytes has been made, so that no more waits for it."""
 
 
 class _Pipeline:
@@ -156,6 +169,9 @@ class _Pipeline:
         self.segments: dict[str, Segment] = {}
         self.lists: dict[str, list[Instruction]] = {d: [] for d in devices}
         self.sums = self._gradient_sums()
+        self.summed: dict[str, list[str]] = {}  # gradient -> its sums
+        for i, name in self.sums.items():
+            self.summed.setdefault(graph.outputs[i].value.name, []).append(name)
         self._require_all()
 
     def _start_of(self, value: Value) -> str:
@@ -269,27 +285,37 @@ class _Pipeline:
         ops.sort(key=self.index.__getitem__)
         writes = [op for op in ops if self._only_writes(op)]
         ran = [op for op in ops if op not in writes]
-        made = {v.name for op in ran for v in op.outputs}
-        taken = tuple(dict.fromkeys(v.name for op in ran for v in op.inputs if v.name not in made))
-        given = tuple(v.name for op in ran for v in op.outputs if self._leaves(v, set(ran), exits))
-        name = f"s{len(self.segments)}"
-        segment = Segment(name, unit.device, tuple(op.name for op in ran)) if ran else None
-        if segment is not None:
-            self.segments[name] = segment
-        outputs = self.graph.outputs
-        ends = [(o.value.name, self.sums[i]) for i, o in enumerate(outputs) if i in self.sums and o.value is not None]
         after = {n for number in numbers for n in self.tasks[number].after} - numbers
         self.bodies[unit.tasks] = _Body(
-            segment,
-            Run(name, taken, given),
+            tuple(self._piece(unit.device, part, exits) for part in self._parts(ran)),
             tuple(Update(op.mutates[0], op.args[1].name) for op in writes),
-            tuple((value, into) for value, into in ends if value in made),
             tuple(self._hands_on(ran)),
             tuple(self._sends(ran)),
             tuple(sorted(after)),
             tuple(sorted({n for number in numbers for n in self.tasks[number].behind} - numbers)),
             sum(duration(op, unit.device) for op in ops),
         )
+
+    def _parts(self, ran: list[Op]) -> list[list[Op]]:
+        """Ops in pieces, each of which makes only so many bytes of gradients that are to be added up."""
+        made = [sum(v.storage_bytes for v in op.outputs if v.name in self.summed) for op in ran]
+        limit, left, pending = sum(made) / _PENDING, sum(made), 0
+        parts: list[list[Op]] = [[]]
+        for op, nbytes in zip(ran, made, strict=True):
+            parts[-1].append(op)
+            pending, left = pending + nbytes, left - nbytes
+            if nbytes and left and pending >= limit:
+                parts.append([])
+                pending = 0
+        return [part for part in parts if part]
+
+    def _piece(self, device: str, ran: list[Op], exits: set[str | None]) -> _Piece:
+        made = {v.name for op in ran for v in op.outputs}
+        taken = tuple(dict.fromkeys(v.name for op in ran for v in op.inputs if v.name not in made))
+        given = tuple(v.name for op in ran for v in op.outputs if self._leaves(v, set(ran), exits))
+        name = f"s{len(self.segments)}"
+        self.segments[name] = Segment(name, device, tuple(op.name for op in ran))
+        return _Piece(Run(name, taken, given), tuple((n, into) for n in given for into in self.summed.get(n, ())))
 
     def _only_writes(self, op: Op) -> bool:
         """Whether an op copies a value into state and is not looked at: that is an instruction of its own."""
@@ -299,8 +325,9 @@ class _Pipeline:
         )
 
     def _leaves(self, value: Value, ran: set[Op], exits: set[str | None]) -> bool:
-        gradient = any(self.graph.outputs[i].value is value for i in self.sums)
-        return gradient or value.name in exits or any(user not in ran for user in self.users[value.name])
+        return (
+            value.name in self.summed or value.name in exits or any(user not in ran for user in self.users[value.name])
+        )
 
     def _sends(self, ran: Collection[Op]) -> Iterator[tuple[Value, str]]:
         """What ops make and other devices take, and where to."""
@@ -386,10 +413,10 @@ class _Pipeline:
 
     def _append(self, unit: _Unit) -> None:
         body, k, out = self.bodies[unit.tasks], unit.microbatch, self.lists[unit.device]
-        if body.segment is not None:
-            out.append(Run(body.run.segment, body.run.inputs, body.run.outputs, k))
+        for piece in body.pieces:
+            out.append(Run(piece.run.segment, piece.run.inputs, piece.run.outputs, k))
+            out += [Accumulate(value, into, k) for value, into in piece.sums]
         out += [Update(u.state, u.value, k) for u in body.updates]
-        out += [Accumulate(value, into, k) for value, into in body.sums]
 
     def _sum_transfers(self) -> None:
         """Gradients that end on another device go there; what the caller gave is a gradient as it is."""

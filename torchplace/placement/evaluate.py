@@ -24,7 +24,6 @@ from torchplace.placement.simulate import simulate
 from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
 
-
 _ALIKE = 1.005
 """Schedules whose durations differ by less are as quick: predictions are no better."""
 
