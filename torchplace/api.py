@@ -79,7 +79,9 @@ def _session(options: Options) -> Session:
     plan = options.loaded_plan()
     if plan is not None:
         plan = dataclasses.replace(plan, example=None)  # a session must not keep alive the model that keeps it
-    return Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
+    session = Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
+    session.runtime.codegen = options.codegen
+    return session
 
 
 def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
@@ -98,7 +100,9 @@ def _step_session(options: Options) -> Session:
     plan = options.loaded_plan()
     here = dataclasses.replace(options, topology=options.topology or (plan.topology if plan else rank_topology()))
     plan = None if plan is None else dataclasses.replace(plan, example=None)
-    return RankSession(here.request(FIRST_CALL_SECONDS, plan), plan, options.fault_timeout)
+    session = RankSession(here.request(FIRST_CALL_SECONDS, plan), plan, options.fault_timeout)
+    session.runtime.codegen = options.codegen
+    return session
 
 
 def _compile_step(model: Any, options: Options) -> Step:

@@ -23,7 +23,8 @@ from torchplace.runtime.distributed import FAULT_TIMEOUT
 from torchplace.runtime.pricing import COSTS
 from torchplace.runtime.profile import cpu_figures
 
-_LATER: frozenset[str] = frozenset({"codegen"})
+CODEGENS = ("eager", "inductor")
+"""What runs a segment: its ops one by one, or what TorchInductor makes of them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Options:
         forbid: op or module pattern -> device, or devices, that what it matches must not be on.
         optimizer: whose state counts in the memory of training: a kind (`adamw`, `sgd`, `momentum`... see
             `placement.optimizer.KINDS`), a `torch.optim` class, or an instance.
+        codegen: `eager`: ops run one by one; `inductor`: TorchInductor compiles each segment.
         dynamic: dynamic shapes, as `torch.compile` takes it.
         fullgraph: a graph break is an error.
         plan: a plan to run, or its file, instead of searching one.
@@ -76,6 +78,7 @@ class Options:
     together: Sequence[str | Sequence[str]] = ()
     forbid: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     optimizer: Any = None
+    codegen: str = "eager"
     dynamic: bool | None = None
     fullgraph: bool = False
     plan: Plan | str | Path | None = None
@@ -94,8 +97,6 @@ class Options:
         """
         known = [f.name for f in fields(cls)]
         for name in given:
-            if name in _LATER:
-                raise OptionError(f"option {name!r} is not there yet; this version has {', '.join(known)}")
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -106,6 +107,7 @@ class Options:
 
     def _check(self) -> None:
         _one_of("objective", self.objective or OBJECTIVES[0], OBJECTIVES)
+        _one_of("codegen", self.codegen, CODEGENS)
         _one_of("schedule", self.schedule, CHOICES)
         self._check_step()
         _one_of("cost", self.cost, COSTS)

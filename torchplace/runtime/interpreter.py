@@ -17,7 +17,7 @@ from torchplace.compiler.lifetimes import Boundary, Instance, freed_behind, make
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.runtime.accelerator import Courier, Parcel
-from torchplace.runtime.kernels import Kernel, make_kernel, op_error
+from torchplace.runtime.kernels import Kernel, Maker, make_kernel, op_error
 from torchplace.runtime.transport import overwrite
 
 Env = dict[Instance, Any]
@@ -65,6 +65,7 @@ class DeviceProgram:
         device: str,
         torch_devices: Mapping[str, torch.device],
         keys: Mapping[str, str],
+        make: Maker = make_kernel,
     ) -> None:
         """Prepare the list of `device`.
 
@@ -74,7 +75,9 @@ class DeviceProgram:
             device: the device's name.
             torch_devices: name -> torch device, of all of them.
             keys: op name -> structural key, for ops that draw random numbers.
+            make: makes what runs a segment.
         """
+        self.make = make
         self.program, self.graph, self.device, self.keys = program, graph, device, keys
         self.torch_device = torch_devices[device]
         self.couriers = {d: Courier(self.torch_device, t) for d, t in torch_devices.items()}
@@ -162,7 +165,7 @@ class DeviceProgram:
         """What runs a segment: the same for all micro-batches."""
         if run.segment not in self.kernels:
             ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
-            self.kernels[run.segment] = make_kernel(self.graph, ops, run, self.torch_device, self.device, self.keys)
+            self.kernels[run.segment] = self.make(self.graph, ops, run, self.torch_device, self.device, self.keys)
         return self.kernels[run.segment]
 
     def _send(self, send: Send) -> Step:

@@ -22,6 +22,9 @@ from torchplace.runtime.portable import portable
 Kernel = Callable[[list[Any], int], Sequence[Any]]
 """Takes a segment's inputs, in a list that it empties, and the seed of this step and micro-batch."""
 
+Maker = Callable[[Graph, Sequence[Op], Run, torch.device, str, Mapping[str, str]], Kernel]
+"""Makes what runs a segment (`make_kernel`)."""
+
 _random_lock = threading.Lock()
 
 

@@ -24,6 +24,7 @@ from torchplace.runtime.accelerator import is_accelerator, on_device, visit
 from torchplace.runtime.affinity import deal_cores, keep_to, kept_to
 from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
+from torchplace.runtime.kernels import make_kernel
 from torchplace.runtime.transport import bring
 
 Job = Callable[[], None]
@@ -83,6 +84,7 @@ class LocalRuntime:
         self.topology = topology
         own = {d.name: torch.device(d.torch_device) for d in topology.devices}
         self.torch_devices = dict(torch_devices or own)
+        self.codegen = "eager"
         self.on_run: Callable[[Executable, Record], None] | None = None
         if any(device.type == "cpu" for device in self.torch_devices.values()):
             keep_freed_memory()
@@ -139,7 +141,7 @@ class Executable:
         self.random = any(op.random for op in graph.ops)
         known = dict(graph.keys()) if self.random else {}
         known.update(keys or {})
-        self.devices = {d: self.interpreter(program, graph, d, runtime.torch_devices, known) for d in self.active}
+        self.devices = {d: self._prepared(d, known) for d in self.active}
         self.inputs = [v for v in graph.inputs if v.kind != "constant"]
         self.updated = {n for d in self.devices.values() for n in d.updated}
         self.summed = {i.into: d for d, i in program if isinstance(i, Accumulate)}
@@ -148,6 +150,14 @@ class Executable:
         self.ends = [self._end(o) for o in graph.outputs]
         self.accelerators = [d for d in map(runtime.torch_devices.__getitem__, self.active) if is_accelerator(d)]
         self._last: Record | None = None
+
+    def _prepared(self, device: str, keys: Mapping[str, str]) -> DeviceProgram:
+        """A device's list, its segments compiled for as many threads as it has."""
+        make = make_kernel
+        if self.runtime.codegen == "inductor":
+            from torchplace.runtime.inductor import make_compiled as make  # takes seconds to import
+        with self._threads(device, torch.get_num_threads()):
+            return self.interpreter(self.program, self.graph, device, self.runtime.torch_devices, keys, make)
 
     def _active(self) -> list[str]:
         """The devices that this process runs."""
