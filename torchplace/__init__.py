@@ -15,6 +15,8 @@ from torchplace.errors import (
     TorchplaceError,
 )
 from torchplace.placement.plan import Plan
+from torchplace.placement.report.trace import save_trace
+from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.checkpoint import Checkpointer
 from torchplace.runtime.clipping import GradScaler, clip_grad_norm_
@@ -35,6 +37,7 @@ __all__ = [
     "ProgramError",
     "RankError",
     "Step",
+    "Timeline",
     "Topology",
     "TopologyError",
     "TorchplaceError",
@@ -44,4 +47,5 @@ __all__ = [
     "place",
     "plan",
     "plans",
+    "save_trace",
 ]

@@ -19,8 +19,10 @@ from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
 from torchplace.errors import CaptureError
 from torchplace.placement.pipelining import AUTO, Pipelining
+from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
+from torchplace.runtime.local import Executable
 from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join
 from torchplace.runtime.session import Placed, Session
 
@@ -107,6 +109,7 @@ class Step:
         self._compiled: dict[bool, tuple[StepCapturer, Callable[..., Any]]] = {}
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._row: _Row | None = None
+        self._ran: list[Executable] = []
         if isinstance(model, nn.Module):
             session.model = weakref.ref(model)
             _call_home(model, own_device())
@@ -145,6 +148,7 @@ class Step:
             _Row(split.calls[start:end], [w * scale for w in weights[start:end]], return_outputs or inference)
             for start, end in _alike(split.rows)
         ]
+        self._ran = []
         for row in rows:
             self._run(row)
         self._hand_back(rows)
@@ -155,6 +159,11 @@ class Step:
             parts = [loss * w for loss, w in zip((p for row in rows for p in row.results[0]), weights, strict=True)]
             loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
         return (loss, outputs) if return_outputs else loss
+
+    @property
+    def timeline(self) -> Timeline:
+        """What ran in the last step, and when; on one of several ranks, what that rank did."""
+        return Timeline.joined(executable.timeline for executable in self._ran)
 
     def _weights(self, split: Split) -> list[float]:
         """Of every micro-batch's loss in that of the batch."""
@@ -228,6 +237,7 @@ class Step:
                 inputs.update(((value.name, k), one) for k, one in enumerate(row.each(given[value.name])))
         gradients = Gradients(graph, executable, given)
         inputs.update(gradients.begun())
+        self._ran.append(executable)
         results = executable.run(inputs)
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
