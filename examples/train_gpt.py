@@ -99,7 +99,9 @@ def main() -> None:
     torch.set_num_threads(1)  # each device has one core
     text = Text()
     model = GPT(len(text.alphabet), given.layers, given.width)
-    topology = None if "RANK" in os.environ else tp.Topology.local(given.devices, threads=1)
+    topology = os.environ.get("TOPOLOGY") or (
+        None if "RANK" in os.environ else tp.Topology.local(given.devices, threads=1)
+    )
     step = tp.compile(
         model, loss_fn=loss_fn, microbatches=given.microbatches, schedule=given.schedule, topology=topology
     )
@@ -115,7 +117,7 @@ def main() -> None:
         if saver:
             saver.done(i + 1)
         if os.environ.get("RANK", "0") == "0" and (i % given.print_every == 0 or i + 1 == given.steps):
-            print(f"step {i:4d}  loss {loss.item():.6f}", flush=True)
+            print(f"step {i:4d}  loss {loss.item():.9g}", flush=True)
 
 
 if __name__ == "__main__":
