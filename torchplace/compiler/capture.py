@@ -122,6 +122,11 @@ class _Session:
         """Hold the caller's tensors no longer: AOTAutograd keeps our callbacks for as long as the graph lives."""
         self.inputs, self.by_name = (), {}
 
+    @property
+    def output_count(self) -> int:
+        """How many outputs Dynamo's graph has."""
+        return len(_returned(self.module))
+
     def hand_out_shapes(self, *args: Any) -> list[Any]:
         """What a dry call returns: tensors that take no memory, of the types that the graph's outputs have."""
         results = [n.meta.get("example_value") if isinstance(n, fx.Node) else n for n in _returned(self.module)]

@@ -18,8 +18,11 @@ from torchplace.errors import CaptureError
 
 Loss = Callable[[Any, Any], torch.Tensor]
 """Takes what a model returns, and the target."""
-Runner = Callable[[Mapping[str, Any]], None]
-"""Runs a step: is given the inputs of its first micro-batch, by their names in the graph."""
+Runner = Callable[[Captured, dict[str, Any]], Sequence[Any]]
+"""Runs a step: is given what was captured, and the inputs of its first micro-batch, by their names in the graph.
+
+What it returns stands for the graph's outputs: what the function returns, and what it leaves in attributes.
+"""
 
 
 def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: bool) -> Callable[..., Any]:
@@ -34,18 +37,23 @@ def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: 
             a `loss`.
         returned: outputs are wanted, too.
     """
-    call = dynamo.call_of(model) if isinstance(model, nn.Module) else model
+    is_module = isinstance(model, nn.Module)
 
     def step(args: Sequence[Any], kwargs: Mapping[str, Any], target: Sequence[Any]) -> tuple[Any, Any]:
-        output = call(*args, **kwargs)
+        if is_module:  # called from here, so that Dynamo sees the paths of its parts from `model` on
+            held = _buffers(model)
+            output = model._call_impl(*args, **kwargs)  # type: ignore[attr-defined]
+            _keep(held)
+        else:
+            output = model(*args, **kwargs)
         if loss_fn is not None:
             loss = loss_fn(output, *target)
         elif torch.is_grad_enabled():
             loss = _own_loss(output)
         else:
             loss = None
-        if loss is not None and loss.dim():
-            raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
+        if loss is not None:
+            _require_number(loss)
         if not returned:
             return loss, None
         if torch.is_grad_enabled():
@@ -53,6 +61,32 @@ def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: 
         return loss, output
 
     return dynamo.named_apart(step)
+
+
+def _buffers(model: Any) -> list[tuple[nn.Module, str, torch.Tensor]]:
+    """Module, name and tensor of every buffer."""
+    return [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+
+
+def _keep(held: Sequence[tuple[nn.Module, str, torch.Tensor]]) -> None:
+    """Write what has taken a buffer's place into the buffer itself: there the next micro-batch reads it."""
+    for module, name, buffer in held:
+        new = module._buffers[name]
+        if new is buffer:
+            continue
+        if new is None or new.shape != buffer.shape or new.dtype != buffer.dtype:
+            raise ValueError(f"buffer {name!r} of {type(module).__name__} is replaced by something of another type")
+        with torch.no_grad():
+            buffer.copy_(new)
+        module._buffers[name] = buffer
+
+
+def _require_number(loss: Any) -> None:
+    """Check that a loss is a tensor of one number."""
+    if not isinstance(loss, torch.Tensor):
+        raise ValueError(f"the loss is a {type(loss).__name__}; expected a tensor of a single number")
+    if loss.dim():
+        raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
 
 
 def _own_loss(output: Any) -> torch.Tensor:
@@ -64,23 +98,19 @@ def _own_loss(output: Any) -> torch.Tensor:
 
 
 class StepCapturer(Capturer):
-    """A Dynamo backend that captures steps; at a call of what it gives Dynamo, `run` runs the step.
-
-    What the call returns then are empty stand-ins, one for each output of Dynamo's graph: `stand_ins` has them.
-    """
+    """A Dynamo backend that captures steps; at a call of what it gives Dynamo, `run` runs the step."""
 
     def __init__(
         self,
         handler: Handler,
-        run: Callable[[Captured, dict[str, Any]], None],
+        run: Runner,
         name: str,
         names: Callable[[], Mapping[int, str]],
         arguments: Sequence[str] = (),
     ) -> None:
-        """As `Capturer`; `run` is given what was captured, and the inputs by their names in the graph."""
+        """As `Capturer`, with what runs a step."""
         super().__init__(handler, name, names, arguments=arguments)
         self.run = run
-        self.stand_ins: list[Any] = []
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
@@ -99,10 +129,10 @@ class StepCapturer(Capturer):
         captured = found[0]
         captured.examples.clear()
 
-        def run(*args: Any) -> list[Any]:
-            self.stand_ins = capture.hand_out_shapes()
-            self.run(captured, {name: args[index] for index, name in names.items()})
-            return self.stand_ins
+        count = capture.output_count
+
+        def run(*args: Any) -> Sequence[Any]:
+            return self.run(captured, {name: args[index] for index, name in names.items()})[:count]
 
         return run
 
@@ -113,8 +143,33 @@ def joint(captured: Captured) -> Captured:
     Checkpointing is honoured: what the backward part computes anew, the graph does.
     """
     graph = stitched(captured) if _recomputes(captured) else captured.graph
+    _only_the_loss(graph)
     snapshot_state(graph)
     return replace(captured, graph=graph, parts=(graph,), joint=True)
+
+
+def _only_the_loss(graph: Graph) -> None:
+    """Let gradients be those of the loss alone, the first output.
+
+    A model may leave other tensors that require gradients in its attributes. Eager's backward does not begin there.
+    """
+    tangents = [v for v in graph.inputs if v.kind == "tangent"]
+    for value in tangents[1:]:
+        alike = next(o.value for o in graph.outputs if isinstance(o.value, Value) and o.value.type == value.type)
+        zero = Op(f"{value.name}.zero", "aten.zeros_like.default", (alike,), phase="backward")
+        zero.outputs = (Value(zero.name, value.type, zero),)
+        users = graph.users[value.name]
+        for op in users:
+            _hand(op, {value: zero.outputs[0]})
+        if users:
+            graph.ops.insert(graph.ops.index(users[0]), zero)
+        graph.inputs.remove(value)
+
+
+def _hand(op: Op, new: Mapping[Value, Value]) -> None:
+    """Let an op take other values."""
+    op.args, op.kwargs = replaced(op.args, new), replaced(op.kwargs, new)
+    op.__dict__.pop("inputs", None)
 
 
 def _recomputes(captured: Captured) -> bool:

@@ -210,7 +210,7 @@ class Executable:
     def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
         envs: dict[str, Env] = {d: {} for d in self.active}
         inputs.update(((name, 0), tensor) for name, tensor in self.constants.items())
-        originals = {name: inputs[name, 0] for name in self.updated}
+        originals = {instance: arg for instance, arg in inputs.items() if instance[0] in self.updated}
         for (name, k), arg in inputs.items():
             device = self.summed[name] if name in self.summed else self.program.inputs[name].device
             envs[device][name, k] = self._on(arg, device)

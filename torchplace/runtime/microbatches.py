@@ -63,7 +63,7 @@ class Splitter:
         """Cut every tensor that has rows into pieces of as many, but for the last, as `torch.chunk` does.
 
         Raises:
-            OptionError: inputs have different numbers of rows, or none has any.
+            OptionError: inputs have different numbers of rows, or not the dim that counts them, or none has any.
         """
         leaves, tree = pytree.tree_flatten_with_path((call.args, call.kwargs, call.target))
         cuts: dict[int, list[torch.Tensor]] = {}
@@ -108,7 +108,22 @@ class Splitter:
             return None
         dims = self.dims
         dim = dims.get(name, 0) if isinstance(dims, Mapping) else dims
-        return None if dim is None or not leaf.dim() else dim
+        if dim is None or not leaf.dim():
+            return None
+        if dim >= leaf.dim():
+            raise OptionError(
+                f"input {name!r} has {leaf.dim()} dim(s), and no dim {dim} that counts rows; pass "
+                f"batch_dims={{{name!r}: ...}}, the dim of its rows, or None if all micro-batches share it"
+            )
+        return dim
+
+
+def weighted(pieces: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """The sum of numbers, each times its weight; what counts for nothing may be anything (a mean of nothing is NaN)."""
+    parts = [
+        piece * weight if weight else torch.zeros_like(piece) for piece, weight in zip(pieces, weights, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
 def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], dim: int | None) -> Any:
@@ -129,7 +144,7 @@ def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], d
     if not first.dim():
         if not first.is_floating_point():
             return first
-        return torch.stack([piece * weight for piece, weight in zip(pieces, weights, strict=True)]).sum()
+        return weighted(pieces, weights)
     if dim is not None and first.dim() > dim and all(p.size(dim) == n for p, n in zip(pieces, rows, strict=True)):
         return torch.cat(list(pieces), dim)
     return first if len(pieces) == 1 else torch.cat(list(pieces), 0)
