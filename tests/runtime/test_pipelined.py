@@ -409,6 +409,25 @@ def test_inputs_are_written_to_where_the_caller_has_them() -> None:
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("what", ["input", "buffer"])
+def test_writing_in_place_what_gradients_go_through_is_refused(what: str) -> None:
+    class Writer(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(WIDTH))
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            if what == "buffer":
+                self.mean.mul_(0.9).add_(self.first(x).mean(0))
+                return super().forward(x - self.mean)
+            return super().forward(y.mul_(2).add_(x))
+
+    x, target = batch(6)
+    step = tp.compile(Writer(), loss_fn=F.cross_entropy, microbatches=3, **PLACED)
+    with pytest.raises(tp.CaptureError, match=f"{'y' if what == 'input' else 'mean'}' is written to in place"):
+        step(x, torch.ones(6, WIDTH, requires_grad=True) * 3, target)
+
+
 def test_pins_by_module_and_op_are_obeyed() -> None:
     model = Net()
     pins = {"last": "cpu:2", "norm": "cpu:1"}
@@ -504,6 +523,7 @@ def break_graph(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+FORGOTTEN = "the step of 'Net' was given one argument; its loss takes a target, too"
 MISTAKES: dict[str, tuple[Callable[[], Any], tuple[Any, ...], str]] = {
     "unequal rows": (
         lambda: tp.compile(Net(), loss_fn=F.cross_entropy, microbatches=2),
@@ -515,6 +535,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], tuple[Any, ...], str]] = {
         (torch.tensor(1.0),),
         "no input of the step is a tensor with a batch dim; expected one to split",
     ),
+    "no target": (lambda: tp.compile(Net(), loss_fn=F.cross_entropy), (torch.ones(4, WIDTH),), FORGOTTEN),
     "too few dims": (
         lambda: tp.compile(Net(), loss_fn=F.cross_entropy, microbatches=2, batch_dims=1),
         (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),

@@ -105,6 +105,7 @@ class _Session:
         self.names = capturer.names()
         self.by_name: dict[str, Any] = {}
         self.called: dict[int, InputName] = {}
+        self.written: list[str] = []
         self.home = _home(inputs)
         self.around = device_around()
 
@@ -225,6 +226,8 @@ class _Session:
         node = joint.graph.output_node()
         descriptions = node.meta.get("desc") or []
         indices = dict(enumerate(map(dynamo.gradient_index, descriptions)))
+        written = map(dynamo.written_index, descriptions[:forward_outputs])
+        self.written = [self.called[index].path or self.called[index].name for index in written if index is not None]
         for i in range(forward_outputs, len(graph.outputs)):
             value, index = graph.outputs[i].value, indices.get(i)
             if index is None:

@@ -67,6 +67,13 @@ def gradient_index(description: object) -> int | None:
     return getattr(getattr(description, "grad_of", None), "idx", None)
 
 
+def written_index(description: object) -> int | None:
+    """For an output that is what has been written to an input, in a way that autograd follows: which input that is."""
+    if type(description).__name__ != "InputMutationAOTOutput":
+        return None
+    return getattr(getattr(description, "mutated_input", None), "idx", None)
+
+
 def compile_with_aot(
     module: fx.GraphModule,
     inputs: Sequence[Any],

@@ -118,6 +118,11 @@ class StepCapturer(Capturer):
         found: list[Captured] = []
 
         def keep(captured: Captured) -> Sequence[dynamo.Runner]:
+            if capture.written:
+                raise CaptureError(
+                    f"{capture.written[0]!r} is written to in place, and gradients would have to go through what is "
+                    "written; detach that, or let the model write to a copy"
+                )
             found.append(joint(captured))
             self.handler(found[0])
             return [_never_run] * len(captured.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -81,12 +82,18 @@ class Splitter:
                     f"input {name!r} has {rows[name]} rows (dim {dim}), {first!r} has {rows[first]}; expected as many; "
                     f"pass batch_dims={{{name!r}: None}} if all micro-batches share it, or the dim of its rows"
                 )
-            cuts[id(leaf)] = list(leaf.chunk(self.microbatches, dim)) if rows[name] else [leaf]
-            sizes = [piece.size(dim) for piece in cuts[id(leaf)]]
+            sizes = self._sizes(rows[name])
+            starts = accumulate(sizes, initial=0)
+            cuts[id(leaf)] = [leaf.narrow(dim, start, size) for start, size in zip(starts, sizes, strict=False)]
         if not rows:
             raise OptionError("no input of the step is a tensor with a batch dim; expected one to split")
         parts = [[cuts[id(x)][k] if id(x) in cuts else x for _, x in leaves] for k in range(len(sizes))]
         return Split([Call(*pytree.tree_unflatten(part, tree)) for part in parts], sizes)
+
+    def _sizes(self, rows: int) -> list[int]:
+        """Rows of each micro-batch: those of `torch.chunk`, whose pieces could not be written to in place."""
+        size = max(1, -(-rows // self.microbatches))
+        return [min(size, rows - start) for start in range(0, rows, size)] or [0]
 
     @property
     def output_dim(self) -> int | None:

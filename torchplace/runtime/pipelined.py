@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torchplace.compiler.capture import Captured
 from torchplace.compiler.graph import Value
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
-from torchplace.errors import CaptureError
+from torchplace.errors import CaptureError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, join, weighted
@@ -106,7 +107,7 @@ class Step:
         self._takes_target = loss_fn is not None and _positional(loss_fn) != 1
         self._compiled: dict[bool, Callable[..., Any]] = {}
         self._placed: dict[tuple[Captured, int], Placed] = {}
-        self._row: _Row | None = None
+        self._running = threading.local()  # its `row`, in the thread that runs it
 
     def __repr__(self) -> str:
         return f"<Step of {self.name!r}: {self.splitter.microbatches} micro-batch(es), schedule {self.schedule!r}>"
@@ -154,6 +155,11 @@ class Step:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], target: Any) -> Call:
         if target is None and self._takes_target and args:
+            if len(args) == 1 and not kwargs:
+                raise OptionError(
+                    f"the step of {self.name!r} was given one argument; its loss takes a target, too: pass it behind "
+                    "the model's arguments, or as target="
+                )
             args, target = args[:-1], args[-1]
         return Call(args, kwargs, () if target is None else (target,))
 
@@ -168,11 +174,11 @@ class Step:
         return [count / total if total else 0.0 for count in counts]
 
     def _run(self, row: _Row) -> None:
-        self._row, first = row, row.calls[0]
+        self._running.row, first = row, row.calls[0]
         try:
             _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
         finally:
-            self._row = None
+            self._running.row = None
 
     def _compiled_for(self, returned: bool) -> Callable[..., Any]:
         if returned not in self._compiled:
@@ -199,9 +205,10 @@ class Step:
 
     @property
     def _current(self) -> _Row:
-        if self._row is None:
+        row = getattr(self._running, "row", None)
+        if not isinstance(row, _Row):
             raise CaptureError(f"the captured step of {self.name!r} was called by itself; call the step")
-        return self._row
+        return row
 
     def _wanted(self, row: _Row) -> Pipelining:
         return Pipelining(len(row.calls), self.schedule)
