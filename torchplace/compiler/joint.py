@@ -160,21 +160,22 @@ def _only_the_loss(graph: Graph) -> None:
     """
     tangents = [v for v in graph.inputs if v.kind == "tangent"]
     for value in tangents[1:]:
-        alike = next(o.value for o in graph.outputs if isinstance(o.value, Value) and o.value.type == value.type)
+        alike = next(v for v in graph.output_values if v.type == value.type and v.kind != "tangent")
         zero = Op(f"{value.name}.zero", "aten.zeros_like.default", (alike,), phase="backward")
         zero.outputs = (Value(zero.name, value.type, zero),)
-        users = graph.users[value.name]
-        for op in users:
-            _hand(op, {value: zero.outputs[0]})
-        if users:
-            graph.ops.insert(graph.ops.index(users[0]), zero)
+        graph.ops.insert(graph.ops.index(alike.producer) + 1 if alike.producer else 0, zero)
+        _replace(graph, value, zero.outputs[0])
         graph.inputs.remove(value)
 
 
-def _hand(op: Op, new: Mapping[Value, Value]) -> None:
-    """Let an op take other values."""
-    op.args, op.kwargs = replaced(op.args, new), replaced(op.kwargs, new)
-    op.__dict__.pop("inputs", None)
+def _replace(graph: Graph, old: Value, new: Value) -> None:
+    """Let a value stand wherever another does."""
+    for op in graph.users[old.name]:
+        op.args, op.kwargs = replaced(op.args, {old: new}), replaced(op.kwargs, {old: new})
+        op.__dict__.pop("inputs", None)
+    for value in (v for op in graph.ops for v in op.outputs if v.base == old.name):
+        value.base = new.name
+    graph.outputs = [replace(o, value=new) if o.value is old else o for o in graph.outputs]
 
 
 def _recomputes(captured: Captured) -> bool:
@@ -191,14 +192,8 @@ def stitched(captured: Captured) -> Graph:
     Ops have the names that they have in the whole graph, as far as they are there.
     """
     first, second = captured.parts
-    known: dict[Value, Value] = {}
-    made = first.values
-    inputs = list(first.inputs)
-    for value in second.inputs:
-        if value.name in made:
-            known[value] = made[value.name]
-        else:
-            inputs.append(value)
+    known = _handed_on(first, second)
+    inputs = [*first.inputs, *(v for v in second.inputs if v not in known)]
     taken, bases = {op.name for op in first.ops}, dict[str, str]()
     ops = [*first.ops, *(_renamed(op, taken, known, bases) for op in second.ops)]
     outputs = [o for o in first.outputs if o.kind != "saved"]
@@ -210,6 +205,24 @@ def stitched(captured: Captured) -> Graph:
     return whole
 
 
+def _handed_on(first: Graph, second: Graph) -> dict[Value, Value]:
+    """Input of the backward part -> what it is in the forward part.
+
+    They have the same name, but for states of random generators, with which dropout is computed anew: these come in
+    the same order.
+    """
+    made, taken = first.values, {v.name for v in second.inputs}
+    saved = (o.value for o in first.outputs if o.kind == "saved" and isinstance(o.value, Value))
+    others = (v for v in saved if v.name not in taken)
+    known = {}
+    for value in second.inputs:
+        if value.name in made:
+            known[value] = made[value.name]
+        elif value.kind == "saved":
+            known[value] = next(others)
+    return known
+
+
 def _renamed(op: Op, taken: set[str], known: dict[Value, Value], bases: dict[str, str]) -> Op:
     """An op of the backward part, with what it takes from the forward part; under another name where it is taken."""
     name = op.name
@@ -217,7 +230,8 @@ def _renamed(op: Op, taken: set[str], known: dict[Value, Value], bases: dict[str
         name += "_again"
     taken.add(name)
     args, kwargs = replaced(op.args, known), replaced(op.kwargs, known)
-    again = replace(op, name=name, args=args, kwargs=kwargs)
+    phase = "backward" if op.phase == "forward" else op.phase  # computed anew: not before the backward needs it
+    again = replace(op, name=name, args=args, kwargs=kwargs, phase=phase)
     again.__dict__.pop("inputs", None)
     outputs = []
     for value in op.outputs:

@@ -137,7 +137,7 @@ def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], d
     """One output, of the outputs of all micro-batches: rows one after the other, single numbers weighted and added.
 
     Args:
-        pieces: of each micro-batch.
+        pieces: of each micro-batch; fewer if they are state, which is the same for all.
         rows: of each.
         weights: of each in the loss.
         dim: of the rows.
@@ -146,7 +146,7 @@ def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], d
         The whole; the first micro-batch's where there is nothing to join.
     """
     first = pieces[0]
-    if not isinstance(first, torch.Tensor):
+    if not isinstance(first, torch.Tensor) or len(pieces) != len(rows):
         return first
     if not first.dim():
         if not first.is_floating_point():
