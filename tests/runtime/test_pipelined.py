@@ -491,17 +491,19 @@ def test_microbatches_draw_different_numbers() -> None:
     assert not torch.equal(outputs[0], outputs[1])
 
 
-def test_checkpointing_saves_memory_and_changes_no_gradient() -> None:
-    x, y = batch(64)
+@pytest.mark.parametrize("schedule", ["gpipe", "synthesised"])
+def test_checkpointing_saves_memory_and_changes_no_gradient(schedule: str) -> None:
+    x, y = batch(256)
     plain, reference = twins(Dropping().eval())
     saving = Dropping(checkpointed=True).eval()
-    expected = after_eager(reference, x, y, 2)
+    expected = after_eager(reference, x, y, 4)
     peaks = []
     for model in (plain, saving):
-        step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=2, topology="local:2", solver="balanced")
+        options = {"topology": "local:2", "solver": "balanced", "schedule": schedule}
+        step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=4, **options)
         check(step, expected, x, y)
         peaks.append(sum(tp.plans(step)[0].predicted.peak_memory.values()))
-    assert peaks[1] < peaks[0]
+    assert peaks[1] < 0.9 * peaks[0]
 
 
 def test_autocast_is_that_of_the_caller() -> None:
