@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -103,6 +103,7 @@ def check(placed: Placed) -> None:
 ways = st.builds(Way, st.integers(1, 4), st.just("random"), st.integers(0, 99), st.sampled_from(CHOICES))
 
 
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(MODULES)), ways, st.integers(1, 8))
 @example("a late read", Way(4, "random", 0, "interleaved"), 4)
 @example("everything, back to front", Way(2, "random", 1, "zero-bubble"), 8)

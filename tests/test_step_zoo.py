@@ -77,7 +77,7 @@ def test_a_step_is_what_eager_does(name: str) -> None:
         assert differences(expected, found, rtol=1e-4) == [], str(way)
 
 
-@pytest.mark.parametrize(("name", "microbatches"), [("gpt2", 2), ("resnet50", 3)])
+@pytest.mark.parametrize(("name", "microbatches"), [("gpt2", 2), ("vit", 3)])
 def test_the_public_api_with_an_uneven_last_microbatch(name: str, microbatches: int) -> None:
     inputs = labelled(name, ROWS)
     model, reference = twins(build(name))
