@@ -30,14 +30,15 @@ def run_on_fake_devices(program: Program, graph: Graph, topology: Topology, keys
     devices = {name: torch.device("cuda", i) for i, name in enumerate(topology.device_names)}
     with FakeTensorMode(allow_non_fake_inputs=True):
         executable = LocalRuntime(topology, devices).prepare(program, graph, keys)
-        args = [_fake(v, devices[program.inputs[v.name].device]) for v in graph.inputs if v.kind != "constant"]
-        results = executable(args)
+        starts = [(v, program.inputs[v.name]) for v in graph.inputs if v.kind != "constant"]
+        given = {(v.name, k): _fake(v, devices[e.device]) for v, e in starts for k in program.instances(e)}
+        results = executable.run(given)
     faults = []
-    for output, exit_, result in zip(graph.outputs, program.outputs, results, strict=True):
+    for output, exit_, made in zip(graph.outputs, program.outputs, results, strict=True):
         if isinstance(output.value, Value) and isinstance(output.value.type, TensorType):
             end = output.device or (graph.home if output.kind == "output" else devices[exit_.device])
-            expected, actual = (torch.device(end), *_form(output.value.type)), _form_of(result)
-            faults += [f"{output.value!r} is {actual}, expected {expected}"] if actual != expected else []
+            expected = torch.device(end), *_form(output.value.type)
+            faults += [f"{output.value!r} is {a}, expected {expected}" for a in map(_form_of, made) if a != expected]
     return faults
 
 

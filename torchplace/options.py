@@ -132,7 +132,7 @@ class Options:
                 f"reduction is {self.reduction!r}; expected 'mean', 'sum', or a function of a micro-batch's target"
             )
         dims = self.batch_dims.values() if isinstance(self.batch_dims, Mapping) else [self.batch_dims]
-        if not all(dim is None or (isinstance(dim, int) and dim >= 0) for dim in dims):
+        if not all(dim is None or (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0) for dim in dims):
             raise OptionError(
                 f"batch_dims is {self.batch_dims!r}; expected a dim of 0 or more, or a mapping from arguments to dims"
             )

@@ -105,6 +105,7 @@ class _Session:
         self.names = capturer.names()
         self.by_name: dict[str, Any] = {}
         self.called: dict[int, InputName] = {}
+        self.written: list[str] = []
         self.home = _home(inputs)
         self.around = device_around()
 
@@ -121,6 +122,11 @@ class _Session:
     def forget_inputs(self) -> None:
         """Hold the caller's tensors no longer: AOTAutograd keeps our callbacks for as long as the graph lives."""
         self.inputs, self.by_name = (), {}
+
+    @property
+    def output_count(self) -> int:
+        """How many outputs Dynamo's graph has."""
+        return len(_returned(self.module))
 
     def hand_out_shapes(self, *args: Any) -> list[Any]:
         """What a dry call returns: tensors that take no memory, of the types that the graph's outputs have."""
@@ -220,6 +226,8 @@ class _Session:
         node = joint.graph.output_node()
         descriptions = node.meta.get("desc") or []
         indices = dict(enumerate(map(dynamo.gradient_index, descriptions)))
+        written = map(dynamo.written_index, descriptions[:forward_outputs])
+        self.written = [self.called[index].path or self.called[index].name for index in written if index is not None]
         for i in range(forward_outputs, len(graph.outputs)):
             value, index = graph.outputs[i].value, indices.get(i)
             if index is None:

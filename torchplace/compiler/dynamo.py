@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import Any, TypeVar
 
 import torch
 from torch import fx
+from torch._dynamo import config as dynamo_config
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
@@ -63,6 +65,13 @@ def gradient_index(description: object) -> int | None:
     if type(description).__name__ != "GradAOTOutput":
         return None
     return getattr(getattr(description, "grad_of", None), "idx", None)
+
+
+def written_index(description: object) -> int | None:
+    """For an output that is what has been written to an input, in a way that autograd follows: which input that is."""
+    if type(description).__name__ != "InputMutationAOTOutput":
+        return None
+    return getattr(getattr(description, "mutated_input", None), "idx", None)
 
 
 def compile_with_aot(
@@ -178,13 +187,18 @@ def named_apart(function: Any) -> Callable[..., Any]:
 
 
 def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`."""
+    """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
+
+    Where it must be one graph, what it logs is left out: Dynamo would break the graph there.
+    """
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
+    ignored = _logging() if options.get("fullgraph") else set()
 
     def placed(*args: Any, **kwargs: Any) -> Any:
         try:
-            return compiled(*args, **kwargs)
+            with dynamo_config.patch(ignore_logging_functions=ignored) if ignored else nullcontext():
+                return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
             if isinstance(inner, TorchplaceError):
@@ -192,6 +206,12 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
             raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
 
     return placed
+
+
+def _logging() -> set[Callable[..., Any]]:
+    """The methods with which loggers log, those among them that a library has added (`warning_once`)."""
+    kinds = ("debug", "info", "warning", "warn", "error", "critical", "exception", "log")
+    return {f for name, f in vars(logging.Logger).items() if name.split("_")[0] in kinds}
 
 
 def explain(error: Exception) -> str:

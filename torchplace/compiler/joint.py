@@ -21,6 +21,11 @@ from torchplace.errors import CaptureError
 Loss = Callable[[Any, Any], torch.Tensor]
 """Takes what a model returns, and the target."""
 _NO_LOSS = "the model's output has no `loss`"
+Runner = Callable[[Captured, dict[str, Any]], Sequence[Any]]
+"""Runs a step: is given what was captured, and the inputs of its first micro-batch, by their names in the graph.
+
+What it returns stands for the graph's outputs: what the function returns, and what it leaves in attributes.
+"""
 
 
 def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: bool) -> Callable[..., Any]:
@@ -35,18 +40,23 @@ def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: 
             a `loss`.
         returned: outputs are wanted, too.
     """
-    call = dynamo.call_of(model) if isinstance(model, nn.Module) else model
+    is_module = isinstance(model, nn.Module)
 
     def step(args: Sequence[Any], kwargs: Mapping[str, Any], target: Sequence[Any]) -> tuple[Any, Any]:
-        output = call(*args, **kwargs)
+        if is_module:  # called from here, so that Dynamo sees the paths of its parts from `model` on
+            held = _buffers(model)
+            output = model._call_impl(*args, **kwargs)  # type: ignore[attr-defined]
+            _keep(held)
+        else:
+            output = model(*args, **kwargs)
         if loss_fn is not None:
             loss = loss_fn(output, *target)
         elif torch.is_grad_enabled():
             loss = _own_loss(output)
         else:
             loss = None
-        if loss is not None and loss.dim():
-            raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
+        if loss is not None:
+            _require_number(loss)
         if not returned:
             return loss, None
         if torch.is_grad_enabled():
@@ -54,6 +64,32 @@ def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: 
         return loss, output
 
     return dynamo.named_apart(step)
+
+
+def _buffers(model: Any) -> list[tuple[nn.Module, str, torch.Tensor]]:
+    """Module, name and tensor of every buffer."""
+    return [(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+
+
+def _keep(held: Sequence[tuple[nn.Module, str, torch.Tensor]]) -> None:
+    """Write what has taken a buffer's place into the buffer itself: there the next micro-batch reads it."""
+    for module, name, buffer in held:
+        new = module._buffers[name]
+        if new is buffer:
+            continue
+        if new is None or new.shape != buffer.shape or new.dtype != buffer.dtype:
+            raise ValueError(f"buffer {name!r} of {type(module).__name__} is replaced by something of another type")
+        with torch.no_grad():
+            buffer.copy_(new)
+        module._buffers[name] = buffer
+
+
+def _require_number(loss: Any) -> None:
+    """Check that a loss is a tensor of one number."""
+    if not isinstance(loss, torch.Tensor):
+        raise ValueError(f"the loss is a {type(loss).__name__}; expected a tensor of a single number")
+    if loss.dim():
+        raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
 
 
 def _own_loss(output: Any) -> torch.Tensor:
@@ -99,23 +135,19 @@ def capture_step(
 
 
 class StepCapturer(Capturer):
-    """A Dynamo backend that captures steps; at a call of what it gives Dynamo, `run` runs the step.
-
-    What the call returns then are empty stand-ins, one for each output of Dynamo's graph: `stand_ins` has them.
-    """
+    """A Dynamo backend that captures steps; at a call of what it gives Dynamo, `run` runs the step."""
 
     def __init__(
         self,
         handler: Handler,
-        run: Callable[[Captured, dict[str, Any]], None],
+        run: Runner,
         name: str,
         names: Callable[[], Mapping[int, str]],
         arguments: Sequence[str] = (),
     ) -> None:
-        """As `Capturer`; `run` is given what was captured, and the inputs by their names in the graph."""
+        """As `Capturer`, with what runs a step."""
         super().__init__(handler, name, names, arguments=arguments)
         self.run = run
-        self.stand_ins: list[Any] = []
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
@@ -123,6 +155,11 @@ class StepCapturer(Capturer):
         found: list[Captured] = []
 
         def keep(captured: Captured) -> Sequence[dynamo.Runner]:
+            if capture.written:
+                raise CaptureError(
+                    f"{capture.written[0]!r} is written to in place, and gradients would have to go through what is "
+                    "written; detach that, or let the model write to a copy"
+                )
             found.append(joint(captured))
             self.handler(found[0])
             return [_never_run] * len(captured.parts)
@@ -134,10 +171,10 @@ class StepCapturer(Capturer):
         captured = found[0]
         captured.examples.clear()
 
-        def run(*args: Any) -> list[Any]:
-            self.stand_ins = capture.hand_out_shapes()
-            self.run(captured, {name: args[index] for index, name in names.items()})
-            return self.stand_ins
+        count = capture.output_count
+
+        def run(*args: Any) -> Sequence[Any]:
+            return self.run(captured, {name: args[index] for index, name in names.items()})[:count]
 
         return run
 
@@ -148,9 +185,35 @@ def joint(captured: Captured) -> Captured:
     Checkpointing is honoured: what the backward part computes anew, the graph does.
     """
     graph = stitched(captured) if _recomputes(captured) else captured.graph
+    _only_the_loss(graph)
     snapshot_state(graph)
     split_fused_backwards(graph)
     return replace(captured, graph=graph, parts=(graph,), joint=True)
+
+
+def _only_the_loss(graph: Graph) -> None:
+    """Let gradients be those of the loss alone, the first output.
+
+    A model may leave other tensors that require gradients in its attributes. Eager's backward does not begin there.
+    """
+    tangents = [v for v in graph.inputs if v.kind == "tangent"]
+    for value in tangents[1:]:
+        alike = next(v for v in graph.output_values if v.type == value.type and v.kind != "tangent")
+        zero = Op(f"{value.name}.zero", "aten.zeros_like.default", (alike,), phase="backward")
+        zero.outputs = (Value(zero.name, value.type, zero),)
+        graph.ops.insert(graph.ops.index(alike.producer) + 1 if alike.producer else 0, zero)
+        _replace(graph, value, zero.outputs[0])
+        graph.inputs.remove(value)
+
+
+def _replace(graph: Graph, old: Value, new: Value) -> None:
+    """Let a value stand wherever another does."""
+    for op in graph.users[old.name]:
+        op.args, op.kwargs = replaced(op.args, {old: new}), replaced(op.kwargs, {old: new})
+        op.__dict__.pop("inputs", None)
+    for value in (v for op in graph.ops for v in op.outputs if v.base == old.name):
+        value.base = new.name
+    graph.outputs = [replace(o, value=new) if o.value is old else o for o in graph.outputs]
 
 
 def _recomputes(captured: Captured) -> bool:
@@ -167,14 +230,8 @@ def stitched(captured: Captured) -> Graph:
     Ops have the names that they have in the whole graph, as far as they are there.
     """
     first, second = captured.parts
-    known: dict[Value, Value] = {}
-    made = first.values
-    inputs = list(first.inputs)
-    for value in second.inputs:
-        if value.name in made:
-            known[value] = made[value.name]
-        else:
-            inputs.append(value)
+    known = _handed_on(first, second)
+    inputs = [*first.inputs, *(v for v in second.inputs if v not in known)]
     taken, bases = {op.name for op in first.ops}, dict[str, str]()
     ops = [*first.ops, *(_renamed(op, taken, known, bases) for op in second.ops)]
     outputs = [o for o in first.outputs if o.kind != "saved"]
@@ -186,6 +243,24 @@ def stitched(captured: Captured) -> Graph:
     return whole
 
 
+def _handed_on(first: Graph, second: Graph) -> dict[Value, Value]:
+    """Input of the backward part -> what it is in the forward part.
+
+    They have the same name, but for states of random generators, with which dropout is computed anew: these come in
+    the same order.
+    """
+    made, taken = first.values, {v.name for v in second.inputs}
+    saved = (o.value for o in first.outputs if o.kind == "saved" and isinstance(o.value, Value))
+    others = (v for v in saved if v.name not in taken)
+    known = {}
+    for value in second.inputs:
+        if value.name in made:
+            known[value] = made[value.name]
+        elif value.kind == "saved":
+            known[value] = next(others)
+    return known
+
+
 def _renamed(op: Op, taken: set[str], known: dict[Value, Value], bases: dict[str, str]) -> Op:
     """An op of the backward part, with what it takes from the forward part; under another name where it is taken."""
     name = op.name
@@ -193,7 +268,8 @@ def _renamed(op: Op, taken: set[str], known: dict[Value, Value], bases: dict[str
         name += "_again"
     taken.add(name)
     args, kwargs = replaced(op.args, known), replaced(op.kwargs, known)
-    again = replace(op, name=name, args=args, kwargs=kwargs)
+    phase = "backward" if op.phase == "forward" else op.phase  # computed anew: not before the backward needs it
+    again = replace(op, name=name, args=args, kwargs=kwargs, phase=phase)
     again.__dict__.pop("inputs", None)
     outputs = []
     for value in op.outputs:

@@ -43,7 +43,6 @@ def lower_pipeline(
     duration: Duration = unit_duration,
     delay: Delay = no_delay,
     workspace: Workspace = no_workspace,
-    returned: bool = True,
     whole: bool = True,
 ) -> Program:
     """Lower a graph of one micro-batch for a placement and the order in which devices do its tasks.
@@ -62,7 +61,6 @@ def lower_pipeline(
         duration: seconds of an op on a device, for the global order.
         delay: seconds of a transfer, for the global order.
         workspace: bytes that an op takes on a device and gives back, for the peaks of segments.
-        returned: outputs beside the first (the loss, in training) are returned; else they are dropped where they are.
         whole: a backward and the weight gradients right behind it are one piece of work; else that is so only where no
             other device waits for the backward.
 
@@ -75,7 +73,7 @@ def lower_pipeline(
     Cost: linear in micro-batches x edges.
     """
     lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches, whole)
-    program = lowering.run(duration, delay, returned)
+    program = lowering.run(duration, delay)
     measure_segments(program, graph, workspace)
     return program
 
@@ -233,8 +231,8 @@ class _Pipeline:
                 sums[i] = name if name not in sums.values() else f"{name}{i}"
         return sums
 
-    def run(self, duration: Duration, delay: Delay, returned: bool) -> Program:
-        outputs = tuple(self._exits(returned))
+    def run(self, duration: Duration, delay: Delay) -> Program:
+        outputs = tuple(self._exits())
         for units in self.units.values():
             for unit in units:
                 self._body(unit, duration, {e.value for e in outputs})
@@ -260,10 +258,10 @@ class _Pipeline:
         resident = value.kind in STATE
         return Entry(self.entry[value.name], resident, not resident, not resident)
 
-    def _exits(self, returned: bool) -> Iterator[Exit]:
+    def _exits(self) -> Iterator[Exit]:
         for i, output in enumerate(self.graph.outputs):
             value = output.value
-            if not isinstance(value, Value) or (i and output.kind == "output" and not returned):
+            if not isinstance(value, Value):
                 yield Exit(None)
             elif i in self.sums:
                 yield Exit(self.sums[i], self._end_of(i))

@@ -77,6 +77,8 @@ def make_tasks(graph: Graph, placement: Mapping[str, str]) -> list[Task]:
         taking = {task_of[op] for op in users}
         for number in taking:  # it comes with the first of them (`first_user`)
             before[number].add(min(taking))
+    for op, loss in after_loss(graph).items():
+        before[task_of[op]].add(task_of[loss])
     return [
         replace(t, after=_needed(t, task_of, before[t.number]), behind=tuple(sorted(behind[t.number]))) for t in tasks
     ]
@@ -93,6 +95,22 @@ def state_readers(graph: Graph) -> dict[str, list[Op]]:
     return readers
 
 
+def after_loss(graph: Graph) -> dict[Op, Op]:
+    """Backward ops that need nothing of the backward pass -> the op that makes the loss, for which they wait.
+
+    What checkpointing computes anew could run as soon as the forward pass has, and would save no memory then.
+    """
+    loss = graph.outputs[0] if graph.outputs else None
+    if loss is None or loss.kind != "output" or not isinstance(loss.value, Value) or loss.value.producer is None:
+        return {}
+    late = (op for op in graph.ops if op.phase != "forward" and not any(map(_is_backward, op.inputs)))
+    return dict.fromkeys(late, loss.value.producer)
+
+
+def _is_backward(value: Value) -> bool:
+    return value.producer is not None and value.producer.phase != "forward"
+
+
 def first_user(users: Sequence[Op], task_of: Mapping[Op, int]) -> Op | None:
     """The op that decides where a value of the caller's starts: one of the first task that takes it."""
     return min(users, key=task_of.__getitem__, default=None)
@@ -106,8 +124,11 @@ def _needed(task: Task, task_of: Mapping[Op, int], before: set[int]) -> tuple[in
 
 def _levels(graph: Graph, placement: Mapping[str, str], readers: Mapping[str, list[Op]]) -> dict[Op, int]:
     levels: dict[Op, int] = {}
-    for op in graph.ops:
+    awaited = after_loss(graph)
+    for op in sorted(graph.ops, key=lambda op: op.phase != "forward"):  # none of the forward ops needs any of the rest
         here, level = placement[op.name], 0
+        if op in awaited:
+            level = levels[awaited[op]] + (placement[awaited[op].name] != here)
         for value in op.inputs:
             if value.producer is not None:
                 there = placement[value.producer.name]

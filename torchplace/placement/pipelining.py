@@ -30,12 +30,10 @@ class Pipelining:
     Attributes:
         microbatches: how many.
         schedule: one of `CHOICES`; `auto` takes the best predicted.
-        returned: outputs beside the loss are returned.
     """
 
     microbatches: int = 1
     schedule: str = AUTO
-    returned: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,6 @@ def pipelines(
             costs.duration,
             costs.delay,
             costs.workspace,
-            wanted.returned,
             whole=name not in _APART,
         )
         yield name, program

@@ -65,10 +65,10 @@ class Gradients:
             if made is parameter.grad:
                 pass
             elif parameter.grad is None:
-                parameter.grad = made.clone() if made.untyped_storage().data_ptr() in taken else made
+                parameter.grad = made.clone() if _memory(made) in taken else made
             else:
-                parameter.grad += made
-            taken.add(made.untyped_storage().data_ptr())
+                parameter.grad = _added(parameter.grad, made)
+            taken.add(_memory(made))
             for hook in (parameter._post_accumulate_grad_hooks or {}).values():
                 hook(parameter)
 
@@ -77,3 +77,13 @@ class Gradients:
         for i, output in enumerate(self.graph.outputs):
             if output.kind == "gradient" and i not in self.parameters and output.path in self.inputs and results[i]:
                 yield output.path, results[i]
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """Tells memory apart."""
+    return id(tensor) if tensor.layout is not torch.strided else tensor.untyped_storage().data_ptr()
+
+
+def _added(grad: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """A gradient with another added: in place, as autograd does, unless a dense one is added to a sparse one."""
+    return grad + made if grad.is_sparse and not made.is_sparse else grad.add_(made)

@@ -38,14 +38,14 @@ class Call:
     Attributes:
         seed: of this step.
         channels: (source, target) -> what is on its way, in order.
-        originals: the caller's tensors, by input name: what `update` writes to.
+        originals: the caller's tensors: what `update` writes to.
         blocking: whether a device waits for a value that is not there yet (else `queue.Empty` is raised).
         events: device -> (instruction, start, end), in `perf_counter` seconds.
     """
 
     seed: int
     channels: dict[tuple[str, str], queue.SimpleQueue[Any]]
-    originals: dict[str, Any]
+    originals: dict[Instance, Any]
     blocking: bool = True
     events: dict[str, list[tuple[Instruction, float, float]]] = field(default_factory=dict)
 
@@ -203,13 +203,13 @@ class DeviceProgram:
         return value if slot.base is None else slot.base
 
     def _update(self, update: Update) -> Step:
-        name, key = update.state, (update.value, update.microbatch)
+        state, key = uses(update, self.shared)
 
         def action(call: Call, env: Env) -> None:
             try:
-                overwrite(call.originals[name], env[key])
+                overwrite(call.originals[state], env[key])
             except Exception as error:
-                raise op_error(self._writer(name), self.device, error) from error
+                raise op_error(self._writer(update.state), self.device, error) from error
 
         return action
 

@@ -230,7 +230,7 @@ class Executable:
         inputs.update(
             ((name, 0), t) for name, t in self.constants.items() if self.holds(self.program.inputs[name].device)
         )
-        originals = {name: inputs[name, 0] for name in self.updated if (name, 0) in inputs}
+        originals = {instance: arg for instance, arg in inputs.items() if instance[0] in self.updated}
         for (name, k), arg in inputs.items():
             device = self.summed[name] if name in self.summed else self.program.inputs[name].device
             envs[device][name, k] = self._on(arg, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ class Call:
 def call_of(args: tuple[Any, ...], kwargs: dict[str, Any], target: Any, loss_fn: Callable[..., Any] | None) -> Call:
     """The call of a step: where no target is given and the loss takes one, the last positional argument is that."""
     if target is None and args and loss_fn is not None and _positional(loss_fn) != 1:
+        if len(args) == 1 and not kwargs:
+            raise OptionError(
+                "the step was given one argument; its loss takes a target, too: pass it behind the model's arguments, "
+                "or as target="
+            )
         args, target = args[:-1], args[-1]
     return Call(args, kwargs, () if target is None else (target,))
 
@@ -83,7 +89,7 @@ class Splitter:
         """Cut every tensor that has rows into pieces of as many, but for the last, as `torch.chunk` does.
 
         Raises:
-            OptionError: inputs have different numbers of rows, or none has any.
+            OptionError: inputs have different numbers of rows, or not the dim that counts them, or none has any.
         """
         leaves, tree = pytree.tree_flatten_with_path((call.args, call.kwargs, call.target))
         cuts: dict[int, list[torch.Tensor]] = {}
@@ -101,12 +107,18 @@ class Splitter:
                     f"input {name!r} has {rows[name]} rows (dim {dim}), {first!r} has {rows[first]}; expected as many; "
                     f"pass batch_dims={{{name!r}: None}} if all micro-batches share it, or the dim of its rows"
                 )
-            cuts[id(leaf)] = list(leaf.chunk(self.microbatches, dim)) if rows[name] else [leaf]
-            sizes = [piece.size(dim) for piece in cuts[id(leaf)]]
+            sizes = self._sizes(rows[name])
+            starts = accumulate(sizes, initial=0)
+            cuts[id(leaf)] = [leaf.narrow(dim, start, size) for start, size in zip(starts, sizes, strict=False)]
         if not rows:
             raise OptionError("no input of the step is a tensor with a batch dim; expected one to split")
         parts = [[cuts[id(x)][k] if id(x) in cuts else x for _, x in leaves] for k in range(len(sizes))]
         return Split([Call(*pytree.tree_unflatten(part, tree)) for part in parts], sizes)
+
+    def _sizes(self, rows: int) -> list[int]:
+        """Rows of each micro-batch: those of `torch.chunk`, whose pieces could not be written to in place."""
+        size = max(1, -(-rows // self.microbatches))
+        return [min(size, rows - start) for start in range(0, rows, size)] or [0]
 
     @property
     def output_dim(self) -> int | None:
@@ -128,14 +140,29 @@ class Splitter:
             return None
         dims = self.dims
         dim = dims.get(name, 0) if isinstance(dims, Mapping) else dims
-        return None if dim is None or not leaf.dim() else dim
+        if dim is None or not leaf.dim():
+            return None
+        if dim >= leaf.dim():
+            raise OptionError(
+                f"input {name!r} has {leaf.dim()} dim(s), and no dim {dim} that counts rows; pass "
+                f"batch_dims={{{name!r}: ...}}, the dim of its rows, or None if all micro-batches share it"
+            )
+        return dim
+
+
+def weighted(pieces: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """The sum of numbers, each times its weight; what counts for nothing may be anything (a mean of nothing is NaN)."""
+    parts = [
+        piece * weight if weight else torch.zeros_like(piece) for piece, weight in zip(pieces, weights, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
 def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], dim: int | None) -> Any:
     """One output, of the outputs of all micro-batches: rows one after the other, single numbers weighted and added.
 
     Args:
-        pieces: of each micro-batch.
+        pieces: of each micro-batch; fewer if they are state, which is the same for all.
         rows: of each.
         weights: of each in the loss.
         dim: of the rows.
@@ -144,12 +171,12 @@ def join(pieces: Sequence[Any], rows: Sequence[int], weights: Sequence[float], d
         The whole; the first micro-batch's where there is nothing to join.
     """
     first = pieces[0]
-    if not isinstance(first, torch.Tensor):
+    if not isinstance(first, torch.Tensor) or len(pieces) != len(rows):
         return first
     if not first.dim():
         if not first.is_floating_point():
             return first
-        return torch.stack([piece * weight for piece, weight in zip(pieces, weights, strict=True)]).sum()
+        return weighted(pieces, weights)
     if dim is not None and first.dim() > dim and all(p.size(dim) == n for p, n in zip(pieces, rows, strict=True)):
         return torch.cat(list(pieces), dim)
     return first if len(pieces) == 1 else torch.cat(list(pieces), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.local import Executable
-from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join
+from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join, weighted
 from torchplace.runtime.session import Placed, Session
 
 Reduction = str | Callable[[Any], Any]
@@ -41,8 +42,8 @@ class _Row:
         returned: outputs beside the loss are wanted.
         leaves: all that their arguments hold, for each.
         results: place of an output of the graph -> what each has made; once it has run.
-        output: what the model returned for the first, with stand-ins for tensors.
-        stand_ins: in the order of the outputs.
+        output: what the model returned for the last.
+        handed: the tensors that it has, in the order of the outputs of the graph.
         gradients: (inputs, their gradients) that are to go back to where the caller made them.
     """
 
@@ -52,7 +53,7 @@ class _Row:
     leaves: list[list[Any]] = field(default_factory=list)
     results: list[Sequence[Any]] = field(default_factory=list)
     output: Any = None
-    stand_ins: Sequence[Any] = ()
+    handed: Sequence[Any] = ()
     gradients: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,9 +107,9 @@ class Step:
         self._arguments = dynamo.argument_names(model) if isinstance(model, nn.Module) else ()
         self.splitter = Splitter(microbatches, batch_dims, self._arguments)
         self._dynamic = dynamic
-        self._compiled: dict[bool, tuple[StepCapturer, Callable[..., Any]]] = {}
+        self._compiled: dict[bool, Callable[..., Any]] = {}
         self._placed: dict[tuple[Captured, int], Placed] = {}
-        self._row: _Row | None = None
+        self._running = threading.local()  # its `row`, in the thread that runs it
         self._ran: list[Executable] = []
         if isinstance(model, nn.Module):
             session.model = weakref.ref(model)
@@ -156,8 +157,7 @@ class Step:
         if inference:
             return outputs
         with torch.no_grad():
-            parts = [loss * w for loss, w in zip((p for row in rows for p in row.results[0]), weights, strict=True)]
-            loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+            loss = weighted([piece for row in rows for piece in row.results[0]], weights)
         return (loss, outputs) if return_outputs else loss
 
     @property
@@ -176,20 +176,20 @@ class Step:
         return [count / total if total else 0.0 for count in counts]
 
     def _run(self, row: _Row) -> None:
-        capturer, compiled = self._compiled_for(row.returned)
-        self._row, first = row, row.calls[0]
+        self._running.row, first = row, row.calls[0]
         try:
-            _, row.output = compiled(first.args, first.kwargs, first.target)
-            row.stand_ins = capturer.stand_ins
+            _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
         finally:
-            self._row = None
+            self._running.row = None
 
-    def _compiled_for(self, returned: bool) -> tuple[StepCapturer, Callable[..., Any]]:
+    def _compiled_for(self, returned: bool) -> Callable[..., Any]:
         if returned not in self._compiled:
             function = step_function(self.model, self.loss_fn, returned=returned)
-            capturer = StepCapturer(self._plan, self._run_captured, self.name, self._names, self._arguments)
-            compiled = dynamo.compile_function(function, capturer, dynamic=self._dynamic, fullgraph=True)
-            self._compiled[returned] = capturer, compiled
+            plan, run = _weakly(self._plan), _weakly(self._run_captured)
+            capturer = StepCapturer(plan, run, self.name, _weakly(self._names), self._arguments)
+            self._compiled[returned] = dynamo.compile_function(
+                function, capturer, dynamic=self._dynamic, fullgraph=True
+            )
         return self._compiled[returned]
 
     def _names(self) -> Mapping[int, str]:
@@ -207,12 +207,13 @@ class Step:
 
     @property
     def _current(self) -> _Row:
-        if self._row is None:
+        row = getattr(self._running, "row", None)
+        if not isinstance(row, _Row):
             raise CaptureError(f"the captured step of {self.name!r} was called by itself; call the step")
-        return self._row
+        return row
 
     def _wanted(self, row: _Row) -> Pipelining:
-        return Pipelining(len(row.calls), self.schedule, row.returned)
+        return Pipelining(len(row.calls), self.schedule)
 
     def _program_of(self, captured: Captured, row: _Row) -> Placed:
         key = captured, len(row.calls)
@@ -221,8 +222,12 @@ class Step:
             self._placed[key] = self.session.place_again(captured, known, self._wanted(row))
         return self._placed[key]
 
-    def _run_captured(self, captured: Captured, given: dict[str, Any]) -> None:
-        """Run the micro-batches of this call; Dynamo has found that they fit what was captured."""
+    def _run_captured(self, captured: Captured, given: dict[str, Any]) -> Sequence[Any]:
+        """Run the micro-batches of this call; Dynamo has found that they fit what was captured.
+
+        Returns:
+            For each output of the graph the last micro-batch's: what eager leaves in attributes of the model.
+        """
         row, graph = self._current, captured.graph
         self.session.keep_drawn()
         executable = self._program_of(captured, row).parts[0]
@@ -242,7 +247,10 @@ class Step:
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
             row.gradients += zip(row.each(given[name]), pieces, strict=True)
-        row.results = [made for o, made in zip(graph.outputs, results, strict=True) if o.kind == "output"]
+        ends = [(o.value, made) for o, made in zip(graph.outputs, results, strict=True) if o.kind == "output"]
+        row.results = [made for _, made in ends]
+        row.handed = [given[v.name] if _is_state(v) else made[-1] for v, made in ends]
+        return row.handed
 
     @staticmethod
     def _hand_back(rows: Sequence[_Row]) -> None:
@@ -262,7 +270,7 @@ def _call_home(model: nn.Module, device: torch.device) -> None:
 def _joined(rows: Sequence[_Row], split: Split, weights: Sequence[float], dim: int | None) -> Any:
     """What the model would have returned for the whole batch."""
     first = rows[0]
-    place = {id(stand_in): i for i, stand_in in enumerate(first.stand_ins) if isinstance(stand_in, torch.Tensor)}
+    place = {id(tensor): i for i, tensor in enumerate(first.handed) if isinstance(tensor, torch.Tensor)}
 
     def whole(leaf: Any) -> Any:
         if id(leaf) in place:
@@ -275,6 +283,17 @@ def _joined(rows: Sequence[_Row], split: Split, weights: Sequence[float], dim: i
 
     with torch.no_grad():
         return pytree.tree_map(whole, first.output)
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that does not keep its object alive: Dynamo's caches, where no garbage is found, hold it."""
+    found = weakref.WeakMethod(method)
+    return lambda *args: found()(*args)  # type: ignore[misc]
+
+
+def _is_state(value: object) -> bool:
+    """Whether it is a parameter or buffer of the caller's."""
+    return isinstance(value, Value) and value.kind in ("parameter", "buffer")
 
 
 def _number(weight: float, value: Value, home: str) -> torch.Tensor:
