@@ -11,7 +11,7 @@ from benchmarks._pipeline_team import Rank, Worker
 
 
 class Placed(Worker):
-    """On local devices of one thread each, all in this process.
+    """On local devices of one thread each, all in this process; or each in a process of its own.
 
     Attributes:
         problem: that it works on.
@@ -22,27 +22,27 @@ class Placed(Worker):
 
         Args:
             case: to work on.
-            rank: the only one.
-            devices: how many.
+            rank: one of as many as there are devices, or the only one.
+            devices: how many, where this process has all.
             cost: source of compute costs.
         """
-        assert rank.size == 1
+        self._ranks = rank.size
         self.problem = case.build()
         self._first = 0.0
         self._step = tp.compile(
             self.problem.model,
             loss_fn=self.problem.loss_fn,
             microbatches=case.microbatches,
-            topology=tp.Topology.local(devices, threads=1),
+            topology=tp.Topology.local(devices if rank.size == 1 else rank.size, threads=1),
             cost=cost,
         )
 
     def gradients(self) -> float:
-        """Of the loss of the whole batch."""
+        """Of the loss of the whole batch, which every rank has: its share in it."""
         start = perf_counter()
         loss = self._step(*self.problem.args, target=self.problem.target, **self.problem.kwargs)
         self._first = self._first or perf_counter() - start
-        return float(loss)
+        return float(loss) / self._ranks
 
     def facts(self) -> dict[str, Any]:
         """Its plan."""

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks._timing import median, paired_ratio
 
 EAGER, LIMIT, PLACED, ALONE, PEER = "eager", "limit", "torchplace", "torchplace on one device", "pipelining "
+RANKS = "torchplace on two ranks"
 """Names of contestants; of those of the peer, the begin."""
 
 

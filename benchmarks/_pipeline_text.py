@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PLACED, Result, shares
+from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PLACED, RANKS, Result, shares
 
 _SAID = {
     EAGER: "eager, one thread",
     PLACED: "torchplace, two devices",
+    RANKS: "torchplace, two ranks",
     LIMIT: "two processes, half each: the limit",
 }
 

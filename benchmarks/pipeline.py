@@ -8,7 +8,7 @@ one thread for each CPU device, process or rank:
 - eager, micro-batch by micro-batch;
 - torch.distributed.pipelining on two ranks over gloo, with each of its schedules that runs; the model, written as a
   chain of layers, is cut into stages by the measured times of these;
-- torchplace, on two local devices;
+- torchplace, on two local devices, and on two ranks over gloo;
 - two independent processes that do half of eager's micro-batches each: the limit of the machine (each has
   all parameters and gradients; what has half of them in each place may do with less memory traffic, and be above 1);
 - and torchplace on one device, beside eager.
@@ -35,7 +35,7 @@ from benchmarks._pipeline_eager import Eager
 from benchmarks._pipeline_peer import SCHEDULES, Peer
 from benchmarks._pipeline_placed import Placed
 from benchmarks._pipeline_problems import CASES, Case
-from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, Result
+from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, RANKS, Result
 from benchmarks._pipeline_team import Checked, Maker, Team, TeamError
 from benchmarks._pipeline_text import lines
 from benchmarks._timing import interleaved
@@ -68,7 +68,7 @@ def contestants(schedules: Sequence[str], cost: str = "auto") -> Iterator[Contes
     for schedule in schedules:
         yield Contestant(PEER + schedule, functools.partial(Peer, schedule=schedule), size=2)
     yield Contestant(PLACED, functools.partial(Placed, cost=cost))
-    # A torchplace of two ranks goes here: a worker of its own, and size=2; teams have the environment of torchrun.
+    yield Contestant(RANKS, functools.partial(Placed, cost=cost), size=2)
     yield Contestant(LIMIT, Eager, size=2, whole=False)
     yield Contestant(ALONE, functools.partial(Placed, devices=1, cost=cost))
 

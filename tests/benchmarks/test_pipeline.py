@@ -11,7 +11,7 @@ import torch
 from benchmarks._pipeline_eager import Eager
 from benchmarks._pipeline_peer import Stage, cut
 from benchmarks._pipeline_problems import CASES, Case
-from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, Result
+from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, RANKS, Result
 from benchmarks._pipeline_team import KEPT_MEMORY, Checked, Team, TeamError
 from benchmarks._pipeline_text import lines
 from benchmarks.pipeline import agree, contest
@@ -27,7 +27,7 @@ TINY = {
 def test_all_contestants_do_the_same_step() -> None:
     result = contest(TINY["gpt"], rounds=1, schedules=["ZBV"])
     assert result.cannot == {}
-    assert list(result.times) == [EAGER, f"{PEER}ZBV", PLACED, LIMIT, ALONE]
+    assert list(result.times) == [EAGER, f"{PEER}ZBV", PLACED, RANKS, LIMIT, ALONE]
     found = json.loads(json.dumps(result.data()))
     placed = found["contestants"][PLACED]
     assert placed["predicted"] > 0
