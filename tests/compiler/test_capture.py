@@ -10,7 +10,7 @@ from torch import nn
 
 from torchplace.compiler.capture import Captured, Capturer
 from torchplace.compiler.dry import capture_dry
-from torchplace.compiler.dynamo import compile_module
+from torchplace.compiler.dynamo import compile_module, outside_modes
 from torchplace.compiler.graph import HERE, Graph
 from torchplace.compiler.types import Symbol, TensorType
 
@@ -273,3 +273,13 @@ def test_names_come_from_dynamo_where_the_model_is_not_known() -> None:
     unknown = wet(lambda c: torch.compile(model, backend=c), {}, x)
     assert unknown.graph.fingerprint() == known.graph.fingerprint()
     assert inputs(unknown.graph, "parameter") == ["embed.weight"]
+
+
+def test_outside_of_modes_ops_take_no_way_through_python() -> None:
+    def through_python() -> bool:
+        return "PythonDispatcher" in str(torch._C._dispatch_tls_local_include_set())
+
+    with torch._C._EnablePythonDispatcher():  # as captures have it
+        assert through_python()
+        with outside_modes():
+            assert not through_python(), "every op would take several microseconds more, and be timed so"

@@ -144,8 +144,11 @@ def dispatch_modes_active() -> bool:
 
 @contextmanager
 def outside_modes() -> Iterator[None]:
-    """Within, tensors are real, in the midst of a capture too, whose fake tensors stand behind dispatch modes."""
-    with _disable_current_modes(), torch.no_grad():
+    """Within, tensors are real, in the midst of a capture too, whose fake tensors stand behind dispatch modes.
+
+    A capture also lets every op go through dispatch tables in Python, which takes several times as long as a small op.
+    """
+    with _disable_current_modes(), torch.no_grad(), torch._C._DisablePythonDispatcher():
         yield
 
 

@@ -34,7 +34,7 @@ def test_what_is_written_is_read_by_sort_of_device(tmp_path: Path) -> None:
 
 def test_the_cache_directory_is_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
-    assert CostStore().path == tmp_path / "costs.sqlite"
+    assert CostStore().path == tmp_path / "op-costs.sqlite"
 
 
 def test_many_may_write_at_the_same_time(tmp_path: Path) -> None:

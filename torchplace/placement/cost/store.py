@@ -80,14 +80,14 @@ class CostStore:
     """Measured costs on disk.
 
     Args:
-        path: the file; by default `costs.sqlite` in the cache directory (`TORCHPLACE_CACHE`).
+        path: the file; by default `op-costs.sqlite` in the cache directory (`TORCHPLACE_CACHE`).
 
     Raises:
         CostError: in any method, when the file is damaged or cannot be read or written.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = Path(path) if path is not None else cache_directory() / "costs.sqlite"
+        self.path = Path(path) if path is not None else cache_directory() / "op-costs.sqlite"
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
