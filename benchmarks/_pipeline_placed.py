@@ -8,6 +8,10 @@ from typing import Any
 import torchplace as tp
 from benchmarks._pipeline_problems import Case
 from benchmarks._pipeline_team import Rank, Worker
+from benchmarks._timing import median
+from torchplace.placement.topology.device import Device
+from torchplace.runtime.op_times import pace_kept
+from torchplace.runtime.reference import reference_seconds
 
 
 class Placed(Worker):
@@ -57,4 +61,11 @@ class Placed(Worker):
             "parameter_bytes": plan.parameter_bytes,
             "peak_bytes": plan.predicted.peak_memory,
             "busy": plan.predicted.busy,
+            "pace": _pace(plan.topology.devices[0]),
         }
+
+
+def _pace(device: Device) -> float:
+    """How much slower this machine is now than when it was calibrated: what predictions know of it."""
+    kept = pace_kept(device)
+    return median([reference_seconds() for _ in range(9)]) / kept if kept else 1.0

@@ -46,7 +46,9 @@ def _alone(result: Result) -> Iterator[str]:
 
 
 def _predicted(result: Result, name: str) -> str:
-    return f"predicted {result.facts[name]['predicted'] * 1e3:.1f} ms ({result.error(name):+.1%})"
+    facts, error = result.facts[name], result.error(name)
+    now = (1 + error) * facts["pace"] - 1
+    return f"predicted {facts['predicted'] * 1e3:.1f} ms ({error:+.1%}; at the machine's pace now {now:+.1%})"
 
 
 def _plan(result: Result) -> Iterator[str]:
@@ -55,6 +57,8 @@ def _plan(result: Result) -> Iterator[str]:
     facts = result.facts[PLACED]
     made = f"schedule {facts['schedule']}, solver {facts['solver']}, costs {facts['cost']}"
     yield f"   on two: {_predicted(result, PLACED)}; {made}; first call {facts['first_call']:.1f} s"
+    if RANKS in result.times:
+        yield f"   on two ranks: {_predicted(result, RANKS)}; schedule {result.facts[RANKS]['schedule']}"
     yield f"   ops {_shared(facts['ops'])}"
     yield f"   parameter bytes {_shared(facts['parameter_bytes'])}"
     yield f"   predicted peak bytes {', '.join(f'{d} {n:,}' for d, n in facts['peak_bytes'].items())}"

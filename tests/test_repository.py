@@ -16,7 +16,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "torchplace"
 WINGS = ("compiler", "placement", "runtime")
-PUBLIC = ("Plan", "Topology", "compare", "compile", "plan", "plans")
+PUBLIC = (
+    "Checkpointer",
+    "GradScaler",
+    "Plan",
+    "RankError",
+    "Step",
+    "Timeline",
+    "Topology",
+    "clip_grad_norm_",
+    "compare",
+    "compile",
+    "plan",
+    "plans",
+    "save_trace",
+)
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "build", "dist", "site"}

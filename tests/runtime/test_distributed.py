@@ -79,11 +79,14 @@ def test_a_rank_that_dies_or_stops_is_named_by_the_others(tmp_path: Path, how: s
         job.end()
 
 
-def test_ranks_that_are_given_other_shapes_say_so(tmp_path: Path) -> None:
-    job = Job(f"{JOBS}:train", 2, tmp_path, mismatch=0, fault_timeout=5.0)
+@pytest.mark.parametrize(
+    ("at", "said"), [(0, "has captured another graph than rank"), (2, "ranks wait for each other: rank ")]
+)
+def test_ranks_that_are_given_other_shapes_say_so(tmp_path: Path, at: int, said: str) -> None:
+    job = Job(f"{JOBS}:train", 2, tmp_path, mismatch=at, fault_timeout=2.0)
     try:
         assert job.codes(60) == [1, 1]
-        assert all("has captured another graph than rank" in job.text(rank) for rank in range(2))
+        assert all(said in job.text(rank) for rank in range(2))
     finally:
         job.end()
 

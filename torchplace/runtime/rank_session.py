@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import statistics
 from dataclasses import replace
-from time import sleep
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan
 from torchplace.placement.plan_file import plan_data, plan_of
 from torchplace.placement.planning import Request
+from torchplace.placement.topology.link import Link
 from torchplace.placement.topology.local import pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.distributed import FAULT_TIMEOUT, DistributedRuntime
@@ -27,6 +29,8 @@ from torchplace.runtime.session import Placed, Session
 from torchplace.runtime.state import keep_only
 
 _POLL = 0.02
+_SIZES, _TIMES = (8, 4 * 2**20), 9
+"""Bytes that ranks exchange to find how fast that goes, and how often."""
 
 
 def rank_topology() -> Topology:
@@ -39,7 +43,7 @@ def rank_topology() -> Topology:
     if int(os.environ.get("LOCAL_WORLD_SIZE", size)) != size:
         raise OptionError(
             f"the job has {size} ranks on several machines; pass topology=, such as the file that `torchrun ... -m "
-            "torchplace topo --measure --save` writes"
+            "torchplace topo --measure --out` writes"
         )
     if leads():
         cpu_figures(pair_threads())
@@ -64,9 +68,30 @@ class RankSession(Session):
         self.timeout = timeout
         self._agreements = 0
         super().__init__(request, plan)
+        if all(link.kind == "memory" for link in request.topology.links):  # which ranks do not share
+            links = self._measured_links()
+            self.request = replace(request, topology=replace(request.topology, links=links))
 
     def _make_runtime(self) -> DistributedRuntime:
         return DistributedRuntime(self.request.topology, self.timeout)
+
+    def _measured_links(self) -> tuple[Link, ...]:
+        """The links of a job on one machine: its ranks hand values over through the host's network, not its memory.
+
+        All ranks take part, and at the same time, as in a step. A transfer crosses two links, each with half the time.
+        """
+        size, seconds = len(self.ranks.names), []
+        for nbytes in _SIZES:
+            rows = torch.zeros(nbytes, dtype=torch.uint8)
+            taken = []
+            for _ in range(_TIMES):
+                begun = perf_counter()
+                self.ranks.exchange(rows, "measuring")
+                taken.append(perf_counter() - begun)
+            seconds.append(statistics.median(taken) / max(1, size - 1))
+        small, large = seconds
+        bandwidth = (_SIZES[1] - _SIZES[0]) / max(large - small, 1e-6)
+        return tuple(replace(k, bandwidth=bandwidth, latency=small / 2) for k in self.request.topology.links)
 
     @property
     def ranks(self) -> DistributedRuntime:

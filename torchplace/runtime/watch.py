@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from torch.distributed import distributed_c10d
@@ -85,6 +85,8 @@ class Watch:
     def error(self) -> RankError:
         """What to raise, once something has failed; also left where torchrun looks for the cause."""
         self._told.wait(2 * BEAT)
+        if self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            sleep(2 * BEAT)  # the store ends with this process, and the others have to hear of the cause before
         error = RankError(self.reason or "a rank has failed")
         if os.environ.get("TORCHELASTIC_ERROR_FILE"):
             _leave(error)
@@ -118,7 +120,7 @@ class Watch:
 
     def _beat(self, beat: int) -> None:
         now = monotonic()
-        self.store.set(f"beat/{self.rank}", json.dumps([beat, self.doing, self.patient]))
+        self.store.set(f"beat/{self.rank}", json.dumps([beat, self.doing, self.patient, self.waiting]))
         watched = self.waiting
         if watched is not None and self.store.check([f"beat/{watched}"]):
             said = json.loads(self.store.get(f"beat/{watched}"))
@@ -133,7 +135,8 @@ class Watch:
                     f"rank {self.rank} hangs: it has been at '{self.doing}' for {silent:.0f} s (option fault_timeout)"
                 )
             return
-        (_, doing, patient), when = self._heard.get(self.waiting, ([0, "nothing yet", False], 0.0))
+        said, when = self._heard.get(self.waiting, ([0, "nothing yet", False, None], 0.0))
+        doing, patient = said[1], said[2]
         if monotonic() - when > min(self.timeout, 10 * BEAT):
             self.fail(f"rank {self.waiting} does not answer: its last sign of life was at '{doing}'")
         elif not doing and not patient and silent > IDLE * self.timeout:
@@ -141,6 +144,21 @@ class Watch:
                 f"rank {self.rank} waits at '{self.doing}' for rank {self.waiting}, which has been in no step for "
                 f"{silent:.0f} s; expected every rank to make the same steps"
             )
+        elif silent > 2 * self.timeout and (circle := self._circle()):
+            self.fail(
+                f"ranks wait for each other: {circle}; expected every rank to make the same steps on the same shapes"
+            )
+
+    def _circle(self) -> str:
+        """Who waits for whom, from this rank back to it; "" where the row of those who wait has an end."""
+        rank, row = self.rank, [f"rank {self.rank} at '{self.doing}'"]
+        waits = self.waiting
+        while waits is not None and waits != self.rank and len(row) <= self.size:
+            rank = waits
+            said = json.loads(self.store.get(f"beat/{rank}"))
+            row.append(f"rank {rank} at '{said[1]}'")
+            waits = said[3]
+        return ", ".join(row) if waits == self.rank else ""
 
 
 def _leave(error: RankError) -> None:
