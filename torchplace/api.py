@@ -160,6 +160,8 @@ def backend(module: torch.fx.GraphModule, inputs: Sequence[Any], **options: Any)
     """The Dynamo backend: `torch.compile(model, backend="torchplace", options={"topology": "local:2"})`."""
     given = dict(options.pop("options", None) or {})
     options.pop("mode", None)
+    if Options.of(given).step:
+        raise OptionError("a Dynamo backend makes no steps: call tp.compile(model, loss_fn=..., microbatches=...)")
     session = _backend_session(_Given(_hashable(given), given))
     return Capturer(session, "model")(module, inputs)
 
@@ -204,7 +206,7 @@ def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
     """
     checked = Options.of(options)
     request = checked.request(PLAN_SECONDS)
-    example = Example(model, args, dict(kwargs or {}), {"dynamic": checked.dynamic, "fullgraph": checked.fullgraph})
+    example = Example(model, args, dict(kwargs or {}), checked.capture)
     found = capture(example, checked)
     ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
     return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]), example=example)

@@ -142,6 +142,13 @@ class Options:
         """Whether a step is asked for, and not calls that the caller's own code surrounds."""
         return self.loss_fn is not None or self.microbatches > 1
 
+    @property
+    def capture(self) -> dict[str, Any]:
+        """The options that say what is captured, by name."""
+        names = ["dynamic", "fullgraph"]
+        names += ["loss_fn", "microbatches", "batch_dims", "reduction", "schedule"] if self.step else []
+        return {name: getattr(self, name) for name in names}
+
     def loaded_plan(self) -> Plan | None:
         """The plan to run, read from its file if a file was given."""
         return Plan.load(self.plan) if isinstance(self.plan, (str, Path)) else self.plan

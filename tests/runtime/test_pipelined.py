@@ -684,3 +684,20 @@ def test_a_copy_of_the_model_is_another_step() -> None:
     second = tp.compile(other, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
     assert not torch.equal(loss, second(x, y))
     assert repr(second) == "<Step of 'Net': 2 micro-batch(es), schedule 'auto'>"
+
+
+def test_the_plan_of_a_step_is_validated_by_running_steps() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16))
+    plan = tp.plan(
+        model, (torch.randn(8, 16), torch.randn(8, 16)), loss_fn=F.mse_loss, microbatches=4, topology="local:2"
+    )
+    assert (plan.microbatches, plan.objective) == (4, "step")
+    found = plan.validate(steps=2)
+    assert found.step_time.measured > 0
+    assert len(found.steps) == 2
+    assert all(p.grad is None for p in model.parameters()), "a copy of the model ran"
+
+
+def test_a_dynamo_backend_makes_no_steps() -> None:
+    with pytest.raises(Exception, match=r"OptionError: a Dynamo backend makes no steps: call tp\.compile"):
+        torch.compile(nn.Linear(2, 2), backend="torchplace", options={"microbatches": 2})(torch.randn(2, 2))

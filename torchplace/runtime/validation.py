@@ -12,7 +12,7 @@ import torch
 
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Run
-from torchplace.compiler.lifetimes import Instance
+from torchplace.compiler.lifetimes import Instance, makes, uses
 from torchplace.compiler.program import Program
 from torchplace.errors import PlanError
 from torchplace.placement.cost.compute import ComputeCost
@@ -132,7 +132,7 @@ class _ClockedProgram(DeviceProgram):
         ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
         kernel = make_stamped(self.graph, self.torch_device, self.keys, ops, run)
         k = run.microbatch
-        taken, given = [(v, k) for v in run.inputs], [(v, k) for v in run.outputs]
+        taken, given = uses(run, self.shared), makes(run)
 
         def action(call: Call, env: Env) -> None:
             begun = perf_counter()
