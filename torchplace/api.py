@@ -117,6 +117,7 @@ def _compile_step(model: Any, options: Options) -> Step:
         batch_dims=options.batch_dims,
         reduction=options.reduction,
         schedule=options.schedule,
+        optimizer=options.optimizer if isinstance(options.optimizer, torch.optim.Optimizer) else None,
         dynamic=False if isinstance(session, RankSession) else options.dynamic,
     )
     step.session.weights = options.weights

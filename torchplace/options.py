@@ -51,7 +51,8 @@ class Options:
         together: groups that are each on one device, whichever: a pattern, or a sequence of patterns, for each.
         forbid: op or module pattern -> device, or devices, that what it matches must not be on.
         optimizer: whose state counts in the memory of training: a kind (`adamw`, `sgd`, `momentum`... see
-            `placement.optimizer.KINDS`), a `torch.optim` class, or an instance.
+            `placement.optimizer.KINDS`), a `torch.optim` class, or an instance. Of a step, an instance is also run,
+            on all devices at once, behind each step; and gradients are dropped then.
         codegen: `eager`: ops run one by one; `inductor`: TorchInductor compiles each segment.
         dynamic: dynamic shapes, as `torch.compile` takes it.
         fullgraph: a graph break is an error.

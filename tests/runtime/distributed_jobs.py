@@ -50,7 +50,13 @@ def make(meta: bool = False, **options: Any) -> tuple[nn.Module, Any, torch.opti
 
 
 def train(
-    steps: int = 6, folder: str = "", rows: int = 12, sleep_at: int = -1, mismatch: int = -1, **options: Any
+    steps: int = 6,
+    folder: str = "",
+    rows: int = 12,
+    sleep_at: int = -1,
+    mismatch: int = -1,
+    save: str = "",
+    **options: Any,
 ) -> dict[str, Any]:
     """Train; gives losses, norms, and which parameters are here."""
     model, step, optimizer = make(**options)
@@ -69,6 +75,8 @@ def train(
         losses[i] = loss.item().hex()
         if saver:
             saver.done(i + 1)
+    if save:
+        step.save(save)
     here = sorted(n for n, p in model.named_parameters() if p.device.type != "meta")
     weights = {n: p.detach().double().sum().item() for n, p in model.named_parameters() if p.device.type != "meta"}
     return {"losses": losses, "norms": norms, "here": here, "weights": weights}

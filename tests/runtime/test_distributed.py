@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.jobs import Job
 from tests.runtime.distributed_jobs import Net, make, train
@@ -23,14 +24,17 @@ def one_thread_here() -> object:
 
 
 def test_ranks_train_as_one_process_does(tmp_path: Path) -> None:
-    job = Job(f"{JOBS}:train", 2, tmp_path, rows=11)  # the last micro-batch is smaller
-    alone = train(rows=11, dynamic=False)
+    file = tmp_path / "model.safetensors"
+    job = Job(f"{JOBS}:train", 2, tmp_path, rows=11, save=str(file))  # the last micro-batch is smaller
+    alone = train(rows=11, dynamic=False, save=str(tmp_path / "alone.safetensors"))
     first, second = job.results()
     assert first["losses"] == second["losses"] == {str(i): loss for i, loss in alone["losses"].items()}
     assert first["norms"] == second["norms"] == alone["norms"]
     assert not set(first["here"]) & set(second["here"]), "each parameter is on one rank"
     assert sorted(first["here"] + second["here"]) == alone["here"]
     assert first["weights"] | second["weights"] == alone["weights"]
+    assert file.read_bytes() == (tmp_path / "alone.safetensors").read_bytes(), "the whole model, by its own names"
+    assert {name: t.shape for name, t in load_file(file).items()} == {n: t.shape for n, t in Net().state_dict().items()}
 
 
 def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:

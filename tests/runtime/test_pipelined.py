@@ -701,3 +701,31 @@ def test_the_plan_of_a_step_is_validated_by_running_steps() -> None:
 def test_a_dynamo_backend_makes_no_steps() -> None:
     with pytest.raises(Exception, match=r"OptionError: a Dynamo backend makes no steps: call tp\.compile"):
         torch.compile(nn.Linear(2, 2), backend="torchplace", options={"microbatches": 2})(torch.randn(2, 2))
+
+
+def test_a_step_runs_the_optimizer_on_each_device() -> None:
+    def trained(inside: bool) -> tuple[dict[str, torch.Tensor], list[float]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(4)])
+        groups = [{"params": model[0].parameters(), "lr": 1e-2}, {"params": model[1:].parameters()}]
+        optimizer = torch.optim.AdamW(groups, lr=1e-3)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+        options = {"optimizer": optimizer} if inside else {}
+        step = tp.compile(
+            model, loss_fn=F.mse_loss, microbatches=2, topology="local:2", solver="random", seed=1, **options
+        )
+        losses = []
+        for i in range(5):
+            x = torch.randn(4, 8, generator=torch.Generator().manual_seed(i))
+            losses.append(step(x, x.sin()).item())
+            if not inside:
+                optimizer.step()
+                optimizer.zero_grad()
+            scheduler.step()
+        assert all(p.grad is None for p in model.parameters())
+        assert len(tp.plans(step)[0].devices_used) == 2
+        return model.state_dict(), losses
+
+    (inside, losses), (outside, expected) = trained(True), trained(False)
+    assert losses == expected
+    assert all(torch.equal(inside[name], outside[name]) for name in outside)

@@ -122,23 +122,31 @@ class DistributedRuntime(LocalRuntime):
         wire = Wire(TensorType(str(row.dtype).removeprefix("torch."), tuple(row.shape)), torch.device("cpu"))
         others = [rank for rank in range(len(self.names)) if rank != self.rank]
         came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        abort = functools.partial(came.put, ABORT)
+        for rank in others:
+            self.inbox(self.names[rank]).expect([(rank, wire)], came)
+            self.outbox(self.names[rank]).put(wire.pack(row))
+        rows: dict[Any, Any] = {self.rank: row.cpu()}
+        self.take(came, len(others), rows, doing)
+        self.drain()
+        self.watch.at("")
+        return [rows[rank] for rank in range(len(self.names))]
+
+    def take(self, channel: queue.SimpleQueue[Any], count: int, into: dict[Any, Any], doing: str) -> None:
+        """Take so many named values that other ranks send, as they come.
+
+        Raises:
+            RankError: another rank has failed.
+        """
+        abort = functools.partial(channel.put, ABORT)
         self.watch.listen(abort)
         try:
-            for rank in others:
-                self.inbox(self.names[rank]).expect([(rank, wire)], came)
-                self.outbox(self.names[rank]).put(wire.pack(row))
-            rows = {self.rank: row.cpu()}
-            while len(rows) < len(self.names):
-                self.watch.at(doing, next(rank for rank in others if rank not in rows))
-                item = came.get()
+            for _ in range(count):
+                self.watch.at(doing, (self.rank + 1) % len(self.names))
+                item = channel.get()
                 if item is ABORT:
                     raise self.watch.error()
-                rows[item[0]] = item[1].tensor
-            self.drain()
-            return [rows[rank] for rank in range(len(self.names))]
+                into[item[0]] = item[1].tensor
         finally:
-            self.watch.at("")
             self.watch.ignore(abort)
 
     def _leave(self) -> None:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +19,15 @@ from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
-from torchplace.errors import CaptureError
+from torchplace.errors import CaptureError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.local import Executable
 from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join, weighted
+from torchplace.runtime.optimizing import step_on_devices
+from torchplace.runtime.saving import save_whole
 from torchplace.runtime.session import Placed, Session
 
 Reduction = str | Callable[[Any], Any]
@@ -88,6 +91,7 @@ class Step:
         reduction: Reduction | None = None,
         schedule: str = AUTO,
         dynamic: bool | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Prepare; nothing is captured yet.
 
@@ -100,7 +104,9 @@ class Step:
             reduction: how losses of micro-batches make that of the batch; None for what `loss_fn` says, or the mean.
             schedule: in which order devices do what there is to do.
             dynamic: dynamic shapes, as `torch.compile` takes it.
+            optimizer: does its step behind each step that has gradients, on all devices at once; then they are dropped.
         """
+        self.optimizer = optimizer
         self.model, self.session, self.loss_fn, self.schedule = model, session, loss_fn, schedule
         self.reduction = reduction or getattr(loss_fn, "reduction", "mean")
         self.name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
@@ -153,12 +159,33 @@ class Step:
         for row in rows:
             self._run(row)
         self._hand_back(rows)
+        if self.optimizer is not None and torch.is_grad_enabled():
+            step_on_devices(self.optimizer, self._owners(), self.session.runtime)
         outputs = _joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
         if inference:
             return outputs
         with torch.no_grad():
             loss = weighted([piece for row in rows for piece in row.results[0]], weights)
         return (loss, outputs) if return_outputs else loss
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What of the model's state is in this process, by the model's own names: on a rank, what it owns."""
+        held = self.model.state_dict() if isinstance(self.model, nn.Module) else {}
+        return {name: t for name, t in held.items() if not (isinstance(t, torch.Tensor) and t.device.type == "meta")}
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole model to a safetensors file, by its own names, whole or not at all.
+
+        Every rank has to call it; rank 0 needs host memory for the whole model.
+
+        Raises:
+            OptionError: the model is no module.
+            PlanError: the file cannot be written.
+            RankError: another rank has failed.
+        """
+        if not isinstance(self.model, nn.Module):
+            raise OptionError(f"{self!r} is of a function; expected a step of a module, which has parameters to save")
+        save_whole(self.model, self.session, Path(path))
 
     @property
     def timeline(self) -> Timeline:
@@ -191,6 +218,12 @@ class Step:
                 function, capturer, dynamic=self._dynamic, fullgraph=True
             )
         return self._compiled[returned]
+
+    def _owners(self) -> dict[nn.Parameter, str]:
+        """Parameter -> the device that it lives on."""
+        parameters = dict(self.model.named_parameters()) if isinstance(self.model, nn.Module) else {}
+        owned = self.session.owners.of(parameters)
+        return {parameters[name]: device for name, device in owned.items() if parameters[name].device.type != "meta"}
 
     def _names(self) -> Mapping[int, str]:
         """Id of each parameter and buffer -> its full name."""
