@@ -110,6 +110,7 @@ def test_what_memory_is_called() -> None:
     assert memory_kinds(late.graph, b.graph) == {
         "t": "caller",
         "gw": "gradients",
+        "gw.sum": "gradients",
         "gx": "caller",
         "kept": "activations",
     }

@@ -49,7 +49,7 @@ def memory_kinds(part: Graph, whole: Graph) -> dict[str, str]:
             if output.kind == wanted:
                 kind = what if wanted != "gradient" or output.path in parameters else "caller"
                 kinds.setdefault(name, kind)
-                kinds.setdefault(sum_name(name), kind)
+                kinds.update({sum_name(name): kind} if kind == "gradients" else {})
     for value in (*part.inputs, *_saved(part, _roots(part))):
         kinds.setdefault(value.name, "activations")
     return kinds

@@ -150,7 +150,7 @@ class DistributedRuntime(LocalRuntime):
             self.watch.ignore(abort)
 
     def _leave(self) -> None:
-        """Once something has failed, end this process without Python's own end.
+        """End the watch; or, once something has failed, this process, without Python's own end.
 
         A thread of ours may still be in torch.distributed, waiting for a rank that sends no more. It cannot be woken,
         and Python, at its end, would unwind it in the midst of C++, which aborts the process.
@@ -160,6 +160,7 @@ class DistributedRuntime(LocalRuntime):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
+        self.watch.stop()
 
     @contextmanager
     def all_fail(self, what: str) -> Iterator[None]:

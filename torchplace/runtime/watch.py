@@ -54,7 +54,8 @@ class Watch:
         self._lock = threading.Lock()
         self._told = threading.Event()
         self._heard: dict[int, tuple[Any, float]] = {}  # rank -> its last beat, and when that was new
-        threading.Thread(target=self._loop, name="torchplace watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop, name="torchplace watch", daemon=True)
+        self._thread.start()
 
     def at(self, doing: str, waiting: int | None = None, patient: bool = False) -> None:
         """Say what this rank does now, for whom it waits, and whether it may take long."""
@@ -92,6 +93,11 @@ class Watch:
             _leave(error)
         return error
 
+    def stop(self) -> None:
+        """Watch no more: Python, at its end, must not find the thread in the midst of the store's C++."""
+        self._told.set()
+        self._thread.join(4 * BEAT)
+
     def _learn(self, reason: str) -> None:
         with self._lock:
             if self.reason:
@@ -116,6 +122,8 @@ class Watch:
                 elif (silent := monotonic() - since) > self.timeout:
                     self._judge(silent)
             except RuntimeError as error:
+                if not self.doing:  # the job may be over, and who holds the store has ended first
+                    return
                 self._learn(f"rank {self.rank} has lost the job's store, which torchrun or rank 0 holds: {error}")
 
     def _beat(self, beat: int) -> None:

@@ -36,11 +36,11 @@ def test_what_takes_the_memory() -> None:
     first, *lines = plan_text(plan).split("memory at")[1].splitlines()
     assert first == " each device's peak"
     headings = [cell.strip() for cell in lines[1].split("┃")[1:-1]]
-    assert headings == ["device", "parameters", "gradients", "inputs, outputs", "temporaries"]
+    assert headings == ["device", "parameters", "gradients", "saved activations", "inputs, outputs", "temporaries"]
     rows = rows_of("\n".join(lines))
     memory = plan.predicted.memory
     for device in ("d0", "d1", "d2"):
-        kinds = ("parameters", "gradients", "caller", "temporaries")
+        kinds = ("parameters", "gradients", "activations", "caller", "temporaries")
         assert rows[device] == [f"{memory[device].get(kind, 0)} B" for kind in kinds]
     adam = dataclasses.replace(plan, optimizer="adam")
     assert "optimizer adam: its state is counted" in plan_text(adam).splitlines()
