@@ -4,7 +4,7 @@
 # and is renewed when pyproject.toml or constraints.txt change. Needed: Python 3.11 or newer, and make.
 #
 #   PYTHON=...  the interpreter that makes .venv (run `make clean` first to change it)
-#   ARGS=...    more arguments: make test ARGS="-n 2 tests/compiler", make demo ARGS="--help"
+#   ARGS=...    more arguments: make test ARGS="tests/compiler", make demo ARGS="--help"
 #
 # Which build of torch: constraints.txt pins the release, not the build. On Linux pip's default index serves a
 # CUDA build of several GB. The CPU build is enough for all that is here: to take it, set PIP_EXTRA_INDEX_URL
@@ -43,7 +43,7 @@ demo: $(STAMPS)/demo ## GPT-2: compare the solvers, then run it on two CPU devic
 	@$(PY) -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## run the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 $(ARGS)
 
 lint: $(STAMPS)/lint ## check style, types, and the direction of imports
 	$(PY) -m ruff check

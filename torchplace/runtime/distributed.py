@@ -161,6 +161,10 @@ class DistributedRuntime(LocalRuntime):
             sys.stderr.flush()
             os._exit(1)
         self.watch.stop()
+        for outbox in self._outboxes.values():
+            outbox.end()
+        for inbox in self._inboxes.values():
+            inbox.end()
 
     @contextmanager
     def all_fail(self, what: str) -> Iterator[None]:

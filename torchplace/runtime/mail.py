@@ -16,6 +16,9 @@ import torch.distributed as dist
 from torchplace.runtime.accelerator import Parcel
 from torchplace.runtime.wire import Wire
 
+_PATIENCE = 1.0
+"""Seconds that the end of the process waits for a thread."""
+
 Lost = Callable[[int, BaseException], None]
 """Is told of a rank that nothing can be sent to, or received from."""
 
@@ -26,9 +29,15 @@ class Outbox:
     def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
         """Start the thread."""
         self.rank, self.group, self.lost = rank, group, lost
-        self._waiting: queue.SimpleQueue[torch.Tensor] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
         self._count, self._changed = 0, threading.Condition()
-        threading.Thread(target=self._loop, name=f"torchplace to rank {rank}", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop, name=f"torchplace to rank {rank}", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the thread end when it has sent all."""
+        self._waiting.put(None)
+        self._thread.join(_PATIENCE)
 
     def put(self, row: torch.Tensor) -> None:
         """Send it when all before it has been sent. Its memory must stay as it is until then."""
@@ -43,8 +52,7 @@ class Outbox:
 
     def _loop(self) -> None:
         try:
-            while True:
-                row = self._waiting.get()
+            while (row := self._waiting.get()) is not None:
                 if row.numel():
                     dist.send(row, group=self.group, group_dst=self.rank)
                 del row
@@ -65,8 +73,14 @@ class Inbox:
     def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
         """Start the thread."""
         self.rank, self.group, self.lost = rank, group, lost
-        self._asked: queue.SimpleQueue[tuple[Sequence[Expected], queue.SimpleQueue[Any]]] = queue.SimpleQueue()
-        threading.Thread(target=self._loop, name=f"torchplace from rank {rank}", daemon=True).start()
+        self._asked: queue.SimpleQueue[tuple[Sequence[Expected], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name=f"torchplace from rank {rank}", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the thread end when all has come."""
+        self._asked.put(None)
+        self._thread.join(_PATIENCE)
 
     def expect(self, values: Sequence[Expected], channel: queue.SimpleQueue[Any]) -> None:
         """Receive these values next, and put each into a channel when it has come."""
@@ -74,14 +88,14 @@ class Inbox:
 
     def _loop(self) -> None:
         try:
-            while True:
-                values, channel = self._asked.get()
+            while (asked := self._asked.get()) is not None:
+                values, channel = asked
                 for name, wire in values:
                     row = wire.empty()
                     if row.numel():
                         dist.recv(row, group=self.group, group_src=self.rank)
                     channel.put((name, Parcel(wire.unpack(row))))
                     del row
-                del values, channel
+                del values, channel, asked
         except BaseException as error:
             self.lost(self.rank, error)
