@@ -86,7 +86,7 @@ class Watch:
     def error(self) -> RankError:
         """What to raise, once something has failed; also left where torchrun looks for the cause."""
         self._told.wait(2 * BEAT)
-        if self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        if self.rank == 0 and not _agent_holds_the_store():
             sleep(2 * BEAT)  # the store ends with this process, and the others have to hear of the cause before
         error = RankError(self.reason or "a rank has failed")
         if os.environ.get("TORCHELASTIC_ERROR_FILE"):
@@ -124,7 +124,8 @@ class Watch:
             except RuntimeError as error:
                 if not self.doing:  # the job may be over, and who holds the store has ended first
                     return
-                self._learn(f"rank {self.rank} has lost the job's store, which torchrun or rank 0 holds: {error}")
+                holder = "torchrun" if _agent_holds_the_store() else "rank 0"
+                self._learn(f"{holder} is lost: rank {self.rank} cannot reach the job's store, which it holds: {error}")
 
     def _beat(self, beat: int) -> None:
         now = monotonic()
@@ -167,6 +168,11 @@ class Watch:
             row.append(f"rank {rank} at '{said[1]}'")
             waits = said[3]
         return ", ".join(row) if waits == self.rank else ""
+
+
+def _agent_holds_the_store() -> bool:
+    """Whether the job's store is torchrun's; else it is in the process of rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _leave(error: RankError) -> None:
