@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.compiler.graphs import Builder, devices, graphs, placements
 from torchplace.compiler.graph import Graph, Value
 from torchplace.compiler.passes.phases import assign_phases
-from torchplace.compiler.tasks import Task, after_loss, make_tasks, stages, state_readers, values_from, visits
+from torchplace.compiler.tasks import Task, after_loss, make_tasks, stages, state_readers, visits
 
 
 def text(tasks: Sequence[Task]) -> list[str]:
@@ -36,7 +36,7 @@ def test_a_device_that_is_visited_again_has_a_task_for_each_visit() -> None:
     assert [t.after for t in tasks] == [(), (0,), (1,)]
     assert (stages(tasks), visits(tasks)) == (["a", "b"], {"a": 2, "b": 1})
     assert str(tasks[1]) == "task 1: forward on b at level 1, 2 ops"
-    assert [v.name for v in values_from(tasks[1])] == ["f2", "f3"]
+    assert [v.name for op in tasks[1].ops for v in op.outputs] == ["f2", "f3"]
 
 
 def test_what_only_its_own_device_needs_waits_until_it_does() -> None:

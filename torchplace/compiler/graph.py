@@ -83,7 +83,7 @@ class Value:
 
 @dataclass(eq=False)
 class Op:
-    """One node of the captured ATen graph. Its arguments are final once its inputs have been asked for.
+    """One node of the captured ATen graph. Its arguments change by `rewire` alone, once its inputs have been asked for.
 
     Attributes:
         name: unique in the graph.
@@ -117,6 +117,15 @@ class Op:
     def inputs(self) -> tuple[Value, ...]:
         """The values among its arguments, each once, in order."""
         return tuple(dict.fromkeys(values_in((self.args, self.kwargs))))
+
+    def rewire(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        """Give it other arguments; keyword arguments stay as they are where none are given."""
+        self.args, self.kwargs = args, self.kwargs if kwargs is None else kwargs
+        self.__dict__.pop("inputs", None)  # which are found anew
+
+    def replace_inputs(self, new: Mapping[Value, Value]) -> None:
+        """Let it take other values."""
+        self.rewire(replaced(self.args, new), replaced(self.kwargs, new))
 
     @property
     def state(self) -> tuple[str, ...]:

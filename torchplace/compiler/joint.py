@@ -209,8 +209,7 @@ def _only_the_loss(graph: Graph) -> None:
 def _replace(graph: Graph, old: Value, new: Value) -> None:
     """Let a value stand wherever another does."""
     for op in graph.users[old.name]:
-        op.args, op.kwargs = replaced(op.args, {old: new}), replaced(op.kwargs, {old: new})
-        op.__dict__.pop("inputs", None)
+        op.replace_inputs({old: new})
     for value in (v for op in graph.ops for v in op.outputs if v.base == old.name):
         value.base = new.name
     graph.outputs = [replace(o, value=new) if o.value is old else o for o in graph.outputs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import inf
 
 from torchplace.compiler.carryover import NOTHING, Carryover
@@ -81,6 +81,18 @@ def entry_devices(
     return {v.name: entry.get(v.name, default) for v in graph.inputs}
 
 
+def at_owners(graph: Graph, placement: Mapping[str, str], owners: Mapping[str, str]) -> dict[str, str]:
+    """The placement, with state written where it lives, wherever a solver would have put the op that writes it."""
+    return {op.name: next((owners[n] for n in op.mutates if n in owners), placement[op.name]) for op in graph.ops}
+
+
+def only_writes(op: Op, wanted: Container[str]) -> bool:
+    """Whether an op copies a value into state, and nobody wants what it returns: that is an instruction of its own."""
+    if op.target != _COPY or not op.mutates or any(v.name in wanted for v in op.outputs):
+        return False
+    return isinstance(op.args[1], Value)
+
+
 class _Lowering:
     """The state of one lowering: what each device's list and open segment hold."""
 
@@ -97,8 +109,7 @@ class _Lowering:
         self.graph, self.devices, self.duration, self.delay = graph, devices, duration, delay
         self.owners, self.before = owners, before
         self.entry = entry_devices(graph, placement, owners, devices[0])
-        # State is written where it lives, wherever a solver would have put the op that writes it.
-        self.placement = {op.name: self._owner_of(op) or placement[op.name] for op in graph.ops}
+        self.placement = at_owners(graph, placement, self.entry)
         self.where = dict(self.entry)
         self.where.update((v.name, self.placement[op.name]) for op in graph.ops for v in op.outputs)
         self.lists: dict[str, list[Instruction]] = {d: [] for d in devices}
@@ -107,9 +118,6 @@ class _Lowering:
         self.segments: dict[str, Segment] = {}
         self.wanted = self._values_wanted_outside()
         self.roots = local_roots(graph, self.where, before)
-
-    def _owner_of(self, op: Op) -> str | None:
-        return self.entry[op.mutates[0]] if op.mutates else None
 
     def run(self) -> Program:
         for kind, what in self._events():
@@ -186,7 +194,7 @@ class _Lowering:
 
     def _append(self, op: Op) -> None:
         device = self.placement[op.name]
-        if op.target == _COPY and op.mutates and not self._used(op):
+        if only_writes(op, self.wanted):
             self._close(device)
             self.lists[device].append(Update(op.mutates[0], op.args[1].name))
             return
@@ -194,9 +202,6 @@ class _Lowering:
             # What is in the open segment need not wait for what has just been sent here.
             self._close(device)
         self.open[device][op] = None
-
-    def _used(self, op: Op) -> bool:
-        return any(v.name in self.wanted for v in op.outputs) or not isinstance(op.args[1], Value)
 
     def _transfer(self, value: Value, there: str) -> None:
         here = self.where[value.name]

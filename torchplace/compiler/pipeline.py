@@ -9,6 +9,7 @@ from torchplace.compiler.footprint import Workspace, measure_segments, no_worksp
 from torchplace.compiler.graph import STATE, Graph, Op, Value
 from torchplace.compiler.instructions import Accumulate, Instruction, Recv, Run, Send, Update
 from torchplace.compiler.lifetimes import insert_frees
+from torchplace.compiler.lower import at_owners, only_writes
 from torchplace.compiler.order import Delay, Duration, no_delay, unit_duration
 from torchplace.compiler.program import Entry, Exit, Program, Segment, Slot
 from torchplace.compiler.schedule.orders import Orders
@@ -28,11 +29,6 @@ def pipeline_tasks(graph: Graph, placement: Mapping[str, str], owners: Mapping[s
     return make_tasks(graph, at_owners(graph, placement, owners))
 
 
-def at_owners(graph: Graph, placement: Mapping[str, str], owners: Mapping[str, str]) -> dict[str, str]:
-    """The placement, with state written where it lives, wherever a solver would have put the op that writes it."""
-    return {op.name: next((owners[n] for n in op.mutates if n in owners), placement[op.name]) for op in graph.ops}
-
-
 def lower_pipeline(
     graph: Graph,
     placement: Mapping[str, str],
@@ -44,6 +40,7 @@ def lower_pipeline(
     delay: Delay = no_delay,
     workspace: Workspace = no_workspace,
     whole: bool = True,
+    tasks: Sequence[Task] | None = None,
 ) -> Program:
     """Lower a graph of one micro-batch for a placement and the order in which devices do its tasks.
 
@@ -63,6 +60,7 @@ def lower_pipeline(
         workspace: bytes that an op takes on a device and gives back, for the peaks of segments.
         whole: a backward and the weight gradients right behind it are one piece of work; else that is so only where no
             other device waits for the backward.
+        tasks: `pipeline_tasks` of these, where they are known already.
 
     Returns:
         The program; its outputs are those of the graph: every micro-batch's, or a gradient's sum.
@@ -72,7 +70,8 @@ def lower_pipeline(
 
     Cost: linear in micro-batches x edges.
     """
-    lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches, whole)
+    tasks = pipeline_tasks(graph, placement, owners) if tasks is None else tasks
+    lowering = _Pipeline(graph, placement, devices, owners, orders, microbatches, whole, tasks)
     program = lowering.run(duration, delay)
     measure_segments(program, graph, workspace)
     return program
@@ -150,17 +149,18 @@ class _Pipeline:
         orders: Orders,
         microbatches: int,
         whole: bool,
+        tasks: Sequence[Task],
     ) -> None:
-        self.whole = whole
+        self.whole, self.tasks = whole, tasks
         self.graph, self.devices, self.owners, self.count = graph, devices, owners, microbatches
         self.placement = at_owners(graph, placement, owners)
-        self.tasks = make_tasks(graph, self.placement)
         self.task_of = {op: task.number for task in self.tasks for op in task.ops}
         self.users = graph.users
         self.first = {v.name: first_user(self.users[v.name], self.task_of) for v in graph.inputs}
         self.entry = {v.name: self._start_of(v) for v in graph.inputs}
         self.where = dict(self.entry)
         self.where.update((v.name, self.placement[op.name]) for op in graph.ops for v in op.outputs)
+        self.wanted = {name for name, users in self.users.items() if users} | {v.name for v in graph.output_values}
         self.index = {op: i for i, op in enumerate(graph.ops)}
         self.units = {d: list(self._joined(d, orders.get(d, []))) for d in devices}
         self.bodies: dict[tuple[int, ...], _Body] = {}
@@ -233,9 +233,10 @@ class _Pipeline:
 
     def run(self, duration: Duration, delay: Delay) -> Program:
         outputs = tuple(self._exits())
+        exits = {e.value for e in outputs}
         for units in self.units.values():
             for unit in units:
-                self._body(unit, duration, {e.value for e in outputs})
+                self._body(unit, duration, exits)
         self._state_transfers()
         self._emit(delay)
         self._sum_transfers()
@@ -281,7 +282,7 @@ class _Pipeline:
         numbers = set(unit.tasks)
         ops = [op for n in unit.tasks for op in self.tasks[n].ops]
         ops.sort(key=self.index.__getitem__)
-        writes = [op for op in ops if self._only_writes(op)]
+        writes = [op for op in ops if only_writes(op, self.wanted)]
         ran = [op for op in ops if op not in writes]
         after = {n for number in numbers for n in self.tasks[number].after} - numbers
         self.bodies[unit.tasks] = _Body(
@@ -314,13 +315,6 @@ class _Pipeline:
         name = f"s{len(self.segments)}"
         self.segments[name] = Segment(name, device, tuple(op.name for op in ran))
         return _Piece(Run(name, taken, given), tuple((n, into) for n in given for into in self.summed.get(n, ())))
-
-    def _only_writes(self, op: Op) -> bool:
-        """Whether an op copies a value into state and is not looked at: that is an instruction of its own."""
-        looked_at = any(self.users[v.name] for v in op.outputs)
-        return (
-            bool(op.mutates) and op.target == "aten.copy_.default" and isinstance(op.args[1], Value) and not looked_at
-        )
 
     def _leaves(self, value: Value, ran: set[Op], exits: set[str | None]) -> bool:
         return (

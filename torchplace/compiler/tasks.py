@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torchplace.compiler.graph import STATE, Graph, Op, Phase, Value
@@ -166,6 +166,38 @@ def visits(tasks: list[Task]) -> Counter[str]:
     return Counter(task.device for task in tasks if task.phase == "forward")
 
 
-def values_from(task: Task) -> list[Value]:
-    """What a task makes."""
-    return [value for op in task.ops for value in op.outputs]
+Item = tuple[int, int]
+"""A task, by its number, and a micro-batch."""
+
+
+class Waiting:
+    """Which items can be done, while they are done one by one."""
+
+    def __init__(self, tasks: Sequence[Task], microbatches: int) -> None:
+        """Nothing has been done yet. Cost: linear in micro-batches x (tasks and what they need)."""
+        self._count = {
+            (t.number, k): len(t.after) + len(t.behind) * (k > 0) for t in tasks for k in range(microbatches)
+        }
+        self._followers: dict[int, list[tuple[int, int]]] = {t.number: [] for t in tasks}  # task, micro-batches later
+        for task in tasks:
+            for number in task.after:
+                self._followers[number].append((task.number, 0))
+            for number in task.behind:
+                self._followers[number].append((task.number, 1))
+
+    def __len__(self) -> int:
+        return len(self._count)
+
+    @property
+    def ready(self) -> list[Item]:
+        """The items that wait for nothing."""
+        return [item for item, count in self._count.items() if not count]
+
+    def done(self, item: Item) -> Iterator[tuple[Item, bool, bool]]:
+        """What waited for an item that is done now: (item, whether in the same micro-batch, whether it is ready)."""
+        number, k = item
+        for follower, later in self._followers[number]:
+            then = follower, k + later
+            if then in self._count:
+                self._count[then] -= 1
+                yield then, not later, not self._count[then]

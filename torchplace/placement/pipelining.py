@@ -76,6 +76,7 @@ def pipelines(
             costs.delay,
             costs.workspace,
             whole=name not in _APART,
+            tasks=tasks,
         )
         yield name, program
 
@@ -103,7 +104,6 @@ class _Waits:
     """Seconds between the end of a task and the start of another, for what goes between their devices."""
 
     def __init__(self, tasks: Sequence[Task], delay: Delay) -> None:
-        self._delay = delay
         self._known: dict[tuple[int, int], float] = {}
         maker: dict[Op, Task] = {op: task for task in tasks for op in task.ops}
         for task in tasks:

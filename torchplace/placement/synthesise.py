@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 
 from torchplace.compiler.graph import Phase
 from torchplace.compiler.schedule.orders import Orders
-from torchplace.compiler.tasks import Task, stages
+from torchplace.compiler.tasks import Item, Task, Waiting, stages
 
 _FIRST: dict[Phase, int] = {"backward": 0, "forward": 1, "weight-grad": 2}
-
-Item = tuple[int, int]
-"""A task, by its number, and a micro-batch."""
 
 
 def synthesise(
@@ -102,23 +99,14 @@ class _Greedy:
         for device, state in self.devices.items():
             backward = sum(t.device == device and t.phase == "backward" for t in tasks)
             state.left = dict.fromkeys(range(microbatches), backward)
-        self.waiting = {
-            (t.number, k): len(t.after) + len(t.behind) * (k > 0) for t in tasks for k in range(microbatches)
-        }
-        self.followers: list[list[tuple[int, int]]] = [[] for _ in tasks]
-        for task in tasks:
-            for number in task.after:
-                self.followers[number].append((task.number, 0))
-            for number in task.behind:
-                self.followers[number].append((task.number, 1))
-        self.come = dict.fromkeys(self.waiting, 0.0)  # when all that an item needs is there, as far as it is known
+        self.waiting = Waiting(tasks, microbatches)
+        self.come: dict[Item, float] = {}  # when all that an item needs is there, as far as it is known
         self.clock: list[tuple[float, int, Item | str]] = []
         self.serial = 0
 
     def run(self) -> Orders:
-        for (number, k), count in self.waiting.items():
-            if not count:
-                self._at(0.0, (number, k))
+        for first in self.waiting.ready:
+            self._at(0.0, first)
         done = 0
         while done < len(self.waiting):
             now, touched = self._hear()
@@ -164,12 +152,9 @@ class _Greedy:
             state.left[k] -= 1
             if not state.left[k]:
                 state.open.discard(k)
-        for follower, later in self.followers[number]:
-            then = (follower, k + later)
-            if then in self.waiting:
-                there = self.tasks[follower]
-                come = end + (self.delay(task, there) if there.device != task.device and not later else 0.0)
-                self.come[then] = max(self.come[then], come)
-                self.waiting[then] -= 1
-                if not self.waiting[then]:
-                    self._at(self.come[then], then)
+        for then, same, ready in self.waiting.done(item):
+            there = self.tasks[then[0]]
+            come = end + (self.delay(task, there) if same and there.device != task.device else 0.0)
+            self.come[then] = max(self.come.get(then, 0.0), come)
+            if ready:
+                self._at(self.come[then], then)

@@ -35,9 +35,8 @@ def _halves(op: Op, at: int, taken: set[str]) -> list[Op]:
         name += "_"
     taken.add(name)
     second = replace(op, name=name, args=_with(op, at, [False, *mask[1:]]), phase="weight-grad", flops=op.flops // 2)
-    op.args, op.flops = _with(op, at, [True, *(False for _ in mask[1:])]), op.flops - op.flops // 2
-    for half in (op, second):
-        half.__dict__.pop("inputs", None)
+    op.rewire(_with(op, at, [True, *(False for _ in mask[1:])]))
+    op.flops -= op.flops // 2
     whole = op.outputs
     first, rest = whole[0], whole[1:]
     op.outputs = (first, *(_unwanted(v, op, f"{v.name}_none") for v in rest))

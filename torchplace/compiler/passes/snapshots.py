@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchplace.compiler.graph import Graph, Op, Value, replaced
+from torchplace.compiler.graph import Graph, Op, Value
 
 _UNREAD = {"aten.native_batch_norm_backward.default": (3, 4, 7)}
 """Ops that do not look at running statistics in training: places of those two, and of the flag that says so."""
@@ -29,8 +29,7 @@ def _without_statistics(op: Op) -> None:
         return
     mean, var, training = _UNREAD[op.target]
     if len(op.args) > training and op.args[training] is True:
-        op.args = tuple(None if i in (mean, var) else a for i, a in enumerate(op.args))
-        op.__dict__.pop("inputs", None)
+        op.rewire(tuple(None if i in (mean, var) else a for i, a in enumerate(op.args)))
 
 
 def _copy_for(graph: Graph, value: Value, users: list[Op]) -> None:
@@ -43,6 +42,4 @@ def _copy_for(graph: Graph, value: Value, users: list[Op]) -> None:
     copy.outputs = (Value(name, value.type, copy),)
     graph.ops.insert(0 if value.producer is None else graph.ops.index(value.producer) + 1, copy)
     for op in users:
-        new = {value: copy.outputs[0]}
-        op.args, op.kwargs = replaced(op.args, new), replaced(op.kwargs, new)
-        op.__dict__.pop("inputs", None)
+        op.replace_inputs({value: copy.outputs[0]})

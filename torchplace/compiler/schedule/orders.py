@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from torchplace.compiler.graph import Phase
 from torchplace.compiler.schedule.action import Action
 from torchplace.compiler.schedule.registry import schedule_table
-from torchplace.compiler.tasks import PHASES, Task, stages, visits
+from torchplace.compiler.tasks import PHASES, Item, Task, Waiting, stages, visits
 
-Orders = dict[str, list[tuple[int, int]]]
-"""Device -> (number of a task, micro-batch), in the order in which it does them."""
+Orders = dict[str, list[Item]]
+"""Device -> tasks and their micro-batches, in the order in which it does them."""
 
 
 def closed_form(name: str, tasks: Sequence[Task], microbatches: int) -> Orders:
@@ -50,38 +50,31 @@ def runnable(tasks: Sequence[Task], orders: Orders, microbatches: int) -> Orders
 
     Cost: O(n log n) for n = tasks x micro-batches.
     """
-    waiting = {(t.number, k): len(t.after) + len(t.behind) * (k > 0) for t in tasks for k in range(microbatches)}
-    followers: dict[int, list[tuple[int, int]]] = {t.number: [] for t in tasks}  # task -> (task, how much later)
-    for task in tasks:
-        for number in task.after:
-            followers[number].append((task.number, 0))
-        for number in task.behind:
-            followers[number].append((task.number, 1))
+    waiting = Waiting(tasks, microbatches)
     place = {item: (device, i) for device, order in orders.items() for i, item in enumerate(order)}
     ready: dict[str, list[int]] = {device: [] for device in orders}
-    for item, count in waiting.items():
-        if not count:
-            device, i = place[item]
-            heapq.heappush(ready[device], i)
+
+    def offer(item: Item) -> None:
+        device, i = place[item]
+        heapq.heappush(ready[device], i)
+
     result: Orders = {device: [] for device in orders}
     ahead: dict[str, set[int]] = {device: set() for device in orders}  # done before their turn
     at = dict.fromkeys(orders, 0)
 
     def do(device: str) -> None:
         i = heapq.heappop(ready[device])
-        number, k = orders[device][i]
-        result[device].append((number, k))
+        item = orders[device][i]
+        result[device].append(item)
         ahead[device].add(i)
         while at[device] in ahead[device]:
             at[device] += 1
-        for follower, later in followers[number]:
-            item = follower, k + later
-            if item in waiting:
-                waiting[item] -= 1
-                if not waiting[item]:
-                    there, j = place[item]
-                    heapq.heappush(ready[there], j)
+        for then, _, is_ready in waiting.done(item):
+            if is_ready:
+                offer(then)
 
+    for item in waiting.ready:
+        offer(item)
     while any(ready.values()):
         moved = False
         for device in orders:

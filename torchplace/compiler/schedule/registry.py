@@ -23,7 +23,7 @@ def schedule_table(name: str, stages: int, microbatches: int, chunks: int = 1) -
         chunks: parts of the model that each stage has; of `interleaved` alone there can be several.
 
     Raises:
-        OptionError: there is no such schedule, or it has no table for these numbers.
+        OptionError: there is no such schedule.
     """
     plain = {"gpipe": gpipe, "1f1b": one_f_one_b, "zero-bubble": zero_bubble}
     if name == "interleaved":
