@@ -77,6 +77,16 @@ class TensorType:
         return tuple(hint_of(d) for d in self.shape)
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides, at the hints, contiguous ones too."""
+        return contiguous_strides(self.sizes) if self.stride is None else self.stride
+
+    @property
+    def is_static(self) -> bool:
+        """Whether all dims are numbers."""
+        return not any(isinstance(dim, Symbol) for dim in self.shape)
+
+    @property
     def numel(self) -> int:
         """Number of elements, at the hints."""
         count = 1
@@ -100,7 +110,7 @@ class TensorType:
     @property
     def structure(self) -> str:
         """The type as text without what is only a hint: the same at every size of its symbols."""
-        if not any(isinstance(d, Symbol) for d in self.shape):
+        if self.is_static:
             return str(self)
         return f"{self.dtype}[{', '.join(d.expr if isinstance(d, Symbol) else str(d) for d in self.shape)}]"
 

@@ -14,7 +14,7 @@ import queue
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,18 +22,19 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from torchplace.compiler.dynamo import below_autograd
-from torchplace.compiler.graph import Graph, Value
+from torchplace.compiler.graph import Graph, Output
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Send, brief
 from torchplace.compiler.lifetimes import Instance
-from torchplace.compiler.program import Program
+from torchplace.compiler.program import Exit, Program
 from torchplace.compiler.types import TensorType
 from torchplace.compiler.verify import verify
 from torchplace.errors import OptionError, RankError
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.accelerator import Parcel, own_device
+from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.interpreter import ABORT, Aborted, Call, DeviceProgram, Env, Step
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.mail import Expected, Inbox, Outbox
+from torchplace.runtime.ranks import initialise
 from torchplace.runtime.watch import Watch
 from torchplace.runtime.wire import Wire
 
@@ -60,8 +61,10 @@ class DistributedRuntime(LocalRuntime):
 
         Raises:
             OptionError: the topology has another number of devices than there are ranks.
+            TopologyError: not all ranks came.
         """
-        _initialise(timeout)
+        if not dist.is_initialized():
+            initialise(max(10 * timeout, 300.0), "gloo")
         self.rank, size = dist.get_rank(), dist.get_world_size()
         if size != len(topology.devices):
             raise OptionError(
@@ -126,26 +129,36 @@ class DistributedRuntime(LocalRuntime):
             self.inbox(self.names[rank]).expect([(rank, wire)], came)
             self.outbox(self.names[rank]).put(wire.pack(row))
         rows: dict[Any, Any] = {self.rank: row.cpu()}
-        self.take(came, len(others), rows, doing)
+        self.take(came, {rank: rank for rank in others}, rows, doing)
         self.drain()
         self.watch.at("")
         return [rows[rank] for rank in range(len(self.names))]
 
-    def take(self, channel: queue.SimpleQueue[Any], count: int, into: dict[Any, Any], doing: str) -> None:
-        """Take so many named values that other ranks send, as they come.
+    def take(
+        self, channel: queue.SimpleQueue[Any], awaited: Mapping[Any, int], into: dict[Any, Any], doing: str
+    ) -> None:
+        """Take values that other ranks send, as they come.
+
+        Args:
+            channel: into which they come.
+            awaited: what they are called -> the rank that sends it.
+            into: what they are called -> the value; is filled.
+            doing: what this is, for who watches.
 
         Raises:
             RankError: another rank has failed.
         """
-        abort = functools.partial(channel.put, ABORT)
+        abort, left = functools.partial(channel.put, ABORT), dict(awaited)
         self.watch.listen(abort)
         try:
-            for _ in range(count):
-                self.watch.at(doing, (self.rank + 1) % len(self.names))
+            while left:
+                self.watch.at(doing, next(iter(left.values())))
                 item = channel.get()
                 if item is ABORT:
                     raise self.watch.error()
-                into[item[0]] = item[1].tensor
+                name, parcel = item
+                into[name] = parcel.tensor
+                del left[name]
         finally:
             self.watch.ignore(abort)
 
@@ -199,15 +212,6 @@ class DistributedRuntime(LocalRuntime):
         )
 
 
-def _initialise(timeout: float) -> None:
-    if dist.is_initialized():
-        return
-    missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if missing:
-        raise OptionError(f"this is a rank of several, but {', '.join(missing)} is not set; start it with torchrun")
-    dist.init_process_group("gloo", timeout=timedelta(seconds=max(10 * timeout, 300.0)))
-
-
 def _host_group() -> dist.ProcessGroup:
     """A group of all ranks that moves what is in host memory."""
     world = dist.group.WORLD
@@ -243,9 +247,8 @@ class RankProgram(DeviceProgram):
         watch.at(doing)
 
     def _send(self, send: Send) -> Step:
-        key, wire = (send.value, send.microbatch), Wire(_type_of(self.graph, send.value), self.torch_device)
-        added = any(isinstance(i, Accumulate) and i.value == send.value for _, i in self.program)
-        copy = added or self._overwritten(send.value)
+        key, wire = (send.value, send.microbatch), self.wires[send.value]
+        copy = send.value in self.added or self._overwritten(send.value)
 
         def action(call: Call, env: Env) -> None:
             row = wire.pack(env[key])
@@ -253,10 +256,29 @@ class RankProgram(DeviceProgram):
 
         return action
 
+    @cached_property
+    def added(self) -> set[str]:
+        """What is added to a sum, perhaps in its own memory."""
+        return {i.value for _, i in self.program if isinstance(i, Accumulate)}
 
-def _type_of(graph: Graph, name: str) -> Any:
-    values = graph.values
-    return values[name if name in values else name.rpartition(".sum")[0]].type
+    @cached_property
+    def wires(self) -> Wires:
+        """How values go to and from other ranks."""
+        return Wires(self.graph, self.program, self.torch_device)
+
+
+class Wires(dict[str, Wire]):
+    """Name of a value, or of a gradient's sum -> how it goes; made when it is asked for."""
+
+    def __init__(self, graph: Graph, program: Program, device: torch.device) -> None:
+        """Of values that arrive on `device`."""
+        super().__init__()
+        self._device, self._values = device, graph.values
+        self._terms = {i.into: i.value for _, i in program if isinstance(i, Accumulate)}
+
+    def __missing__(self, name: str) -> Wire:
+        self[name] = Wire(self._values[self._terms.get(name, name)].type, self._device)
+        return self[name]
 
 
 class RankExecutable(Executable):
@@ -270,9 +292,12 @@ class RankExecutable(Executable):
     ) -> None:
         super().__init__(runtime, program, graph, keys)
         self.mine = runtime.device
-        for prepared in self.devices.values():
-            assert isinstance(prepared, RankProgram)
-            prepared.runtime = runtime
+        (mine,) = self.devices.values()
+        assert isinstance(mine, RankProgram)
+        mine.runtime, self.wires = runtime, mine.wires
+        self.given = {n for n, e in program.inputs.items() if e.device == self.mine}
+        self.given |= {n for n, device in self.summed.items() if device == self.mine}
+        self.shared = self._shared_outputs()
         self.expected = self._expectations()
 
     def _active(self) -> list[str]:
@@ -281,33 +306,23 @@ class RankExecutable(Executable):
 
     def _expectations(self) -> dict[str, list[Expected]]:
         """Source -> what it sends here in a run, in order: the program's values, then the outputs that all get."""
-        here = self.runtime.torch_devices[self.mine]
-        wires: dict[str, Wire] = {}
-
-        def wire(name: str) -> Wire:
-            if name not in wires:
-                wires[name] = Wire(_type_of(self.graph, name), here)
-            return wires[name]
-
         expected: dict[str, list[Expected]] = {}
         for i in self.program.instructions.get(self.mine, ()):
             if isinstance(i, Recv):
-                expected.setdefault(i.source, []).append(((i.value, i.microbatch), wire(i.value)))
-        for at, value, k in self._shared():
-            source = self.program.outputs[at].device
+                expected.setdefault(i.source, []).append(((i.value, i.microbatch), self.wires[i.value]))
+        for source, instances in self.shared.items():
             if source != self.mine:
-                expected.setdefault(source, []).append(((f"output {at}", k), wire(value.name)))
+                expected.setdefault(source, []).extend((instance, self.wires[instance[0]]) for instance in instances)
         return expected
 
-    def _shared(self) -> list[tuple[int, Value, int]]:
-        """What every rank gets: place, value and micro-batch of the outputs that are the model's."""
-        ends = zip(self.graph.outputs, self.program.outputs, strict=True)
-        return [
-            (i, o.value, k)
-            for i, (o, end) in enumerate(ends)
-            if o.kind == "output" and end.value is not None and isinstance(o.value, Value)
-            for k in self.program.instances(end)
-        ]
+    def _shared_outputs(self) -> dict[str, list[Instance]]:
+        """Device -> the outputs that end there and that every rank gets, each once: those that are the model's."""
+        found: dict[str, dict[Instance, None]] = {}
+        for output, end in zip(self.graph.outputs, self.program.outputs, strict=True):
+            if output.kind == "output" and end.value is not None:
+                instances = ((end.value, k) for k in self.program.instances(end))
+                found.setdefault(end.device, {}).update(dict.fromkeys(instances))
+        return {device: list(instances) for device, instances in found.items()}
 
     def holds(self, device: str) -> bool:
         """Whether what is on a device is here."""
@@ -325,9 +340,7 @@ class RankExecutable(Executable):
             return results
 
     def _start(self, inputs: dict[Instance, Any]) -> tuple[Call, dict[str, Env]]:
-        here = {n for n, e in self.program.inputs.items() if e.device == self.mine}
-        here |= {n for n, device in self.summed.items() if device == self.mine}
-        call, envs = super()._start({key: value for key, value in inputs.items() if key[0] in here})
+        call, envs = super()._start({key: value for key, value in inputs.items() if key[0] in self.given})
         inputs.clear()
         for source, values in self.expected.items():
             channel = call.channels.setdefault((source, self.mine), queue.SimpleQueue())
@@ -348,35 +361,17 @@ class RankExecutable(Executable):
 
     def _share(self, call: Call, env: Env) -> None:
         """Send the outputs that are here to all, and take those that are not."""
-        for i, value, k in self._shared():
-            end = self.program.outputs[i]
-            assert end.value is not None
-            if end.device == self.mine:
-                row = Wire(value.type, self.runtime.torch_devices[self.mine]).pack(env[end.value, k])
-                for device in self.runtime.names:
-                    if device != self.mine:
-                        self.runtime.outbox(device).put(row)
-            else:
-                self.runtime.watch.at("outputs", self.runtime.names.index(end.device))
-                env[end.value, k] = self._take(call, end.device)
+        for instance in self.shared.get(self.mine, ()):
+            row = self.wires[instance[0]].pack(env[instance])
+            for device in self.runtime.names:
+                if device != self.mine:
+                    self.runtime.outbox(device).put(row)
+        for source, instances in self.shared.items():
+            if source != self.mine:
+                awaited = dict.fromkeys(instances, self.runtime.names.index(source))
+                self.runtime.take(call.channels[source, self.mine], awaited, env, "outputs")
 
-    def _take(self, call: Call, source: str) -> Any:
-        item = call.channels[source, self.mine].get()
-        if item is ABORT:
-            raise Aborted
-        parcel = item[1]
-        assert isinstance(parcel, Parcel)
-        return parcel.tensor
-
-    def _finish(self, envs: dict[str, Env]) -> list[list[Any]]:
-        env = envs[self.mine]
-        shared = {i for i, _, _ in self._shared()}
-        results: list[list[Any]] = []
-        for i, (output, end) in enumerate(zip(self.graph.outputs, self.program.outputs, strict=True)):
-            if end.value is None:
-                results.append([output.value])
-            elif i in shared or end.device == self.mine:
-                results.append([env[end.value, k] for k in self.program.instances(end)])
-            else:
-                results.append([])
-        return results
+    def _made(self, envs: dict[str, Env], output: Output, end: Exit) -> list[Any]:
+        """What has been made of an output; nothing where it is another rank's."""
+        is_here = output.kind == "output" or end.device == self.mine
+        return super()._made({end.device: envs[self.mine]}, output, end) if is_here else []

@@ -15,7 +15,7 @@ from torchplace.compiler.dynamo import below_autograd, dispatch_modes_active
 from torchplace.compiler.graph import Graph, Output
 from torchplace.compiler.instructions import Accumulate, Instruction, Send
 from torchplace.compiler.lifetimes import Instance, active_devices
-from torchplace.compiler.program import Program
+from torchplace.compiler.program import Exit, Program
 from torchplace.compiler.verify import verify
 from torchplace.errors import ExecutionError
 from torchplace.placement.timeline import Event, Timeline
@@ -349,14 +349,14 @@ class Executable:
                 torch.set_num_threads(before)
 
     def _finish(self, envs: dict[str, Env]) -> list[list[Any]]:
-        results = []
-        for output, exit_, end in zip(self.graph.outputs, self.program.outputs, self.ends, strict=True):
-            if exit_.value is None:
-                results.append([output.value])
-                continue
-            made = [envs[exit_.device][exit_.value, k] for k in self.program.instances(exit_)]
-            results.append([_at(value, end) for value in made])
-        return results
+        return [
+            [output.value] if exit_.value is None else [_at(value, end) for value in self._made(envs, output, exit_)]
+            for output, exit_, end in zip(self.graph.outputs, self.program.outputs, self.ends, strict=True)
+        ]
+
+    def _made(self, envs: dict[str, Env], output: Output, end: Exit) -> list[Any]:
+        """What has been made of an output, of each micro-batch or of all."""
+        return [envs[end.device][end.value, k] for k in self.program.instances(end) if end.value is not None]
 
     @property
     def timeline(self) -> Timeline:

@@ -148,7 +148,9 @@ def join(timeout: float) -> Iterator[Ranks]:
     """
     begun = not dist.is_initialized()
     if begun:
-        _initialise(timeout)
+        accelerator = torch.accelerator.current_accelerator()
+        backend = "gloo" if accelerator is None else dist.get_default_backend_for_device(accelerator)
+        initialise(timeout, backend)
     try:
         # Several measurements of one job must not read each other's notes.
         store = distributed_c10d._get_default_store()
@@ -162,14 +164,22 @@ def join(timeout: float) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _initialise(timeout: float) -> None:
+def initialise(timeout: float, backend: str) -> None:
+    """Let torch.distributed meet the other ranks.
+
+    Args:
+        timeout: seconds that a rank is waited for, in this and in all that torch.distributed does.
+        backend: its name.
+
+    Raises:
+        OptionError: the environment is not that of a rank.
+        TopologyError: not all ranks came.
+    """
     missing = [name for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise OptionError(
             f"this is a rank of several, but {', '.join(missing)} is not set; start the ranks with torchrun"
         )
-    accelerator = torch.accelerator.current_accelerator()
-    backend = "gloo" if accelerator is None else dist.get_default_backend_for_device(accelerator)
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:

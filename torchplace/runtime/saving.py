@@ -41,7 +41,8 @@ def _gathered(state: dict[str, Any], owners: dict[str, str], runtime: Distribute
     came: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for name, device in elsewhere.items():
         runtime.inbox(device).expect([(name, Wire(_form(state[name]), host))], came)
-    runtime.take(came, len(elsewhere), here, "saving")
+    awaited = {name: runtime.names.index(device) for name, device in elsewhere.items()}
+    runtime.take(came, awaited, here, "saving")
     return {name: here.get(name, tensor) for name, tensor in state.items()}
 
 

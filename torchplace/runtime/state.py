@@ -42,12 +42,8 @@ def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, tor
         target = devices.get(name)
         if target is None or target == tensor.device or target.type == tensor.device.type == "cpu":
             continue
-        stood = home_of(tensor)
-        if stood.type == "cpu" != home.type:
-            continue
-        with torch.no_grad():
-            _become(tensor, tensor.detach().to(target), None if tensor.grad is None else tensor.grad.to(target))
-        set_home(tensor, stood)
+        if not home_of(tensor).type == "cpu" != home.type:
+            _move(tensor, target)
 
 
 def keep_only(
@@ -65,15 +61,18 @@ def keep_only(
         home: of the model; what eager has on the CPU, where this is an accelerator, is left there.
     """
     for name, tensor in tensors.items():
-        stood = home_of(tensor)
         target = device if name in mine else torch.device("meta")
-        if name in mine and (tensor.device == target or stood.type == "cpu" != home.type):
-            continue
-        if tensor.device != target:
-            with torch.no_grad():
-                grad = None if tensor.grad is None or target.type == "meta" else tensor.grad.to(target)
-                _become(tensor, tensor.detach().to(target), grad)
-            set_home(tensor, stood)
+        if tensor.device != target and not (name in mine and home_of(tensor).type == "cpu" != home.type):
+            _move(tensor, target)
+
+
+def _move(tensor: torch.Tensor, target: torch.device) -> None:
+    """Move a tensor and its gradient, which the meta device has no use for; captures go on seeing it at its home."""
+    stood = home_of(tensor)
+    with torch.no_grad():
+        grad = None if tensor.grad is None or target.type == "meta" else tensor.grad.to(target)
+        _become(tensor, tensor.detach().to(target), grad)
+    set_home(tensor, stood)
 
 
 def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -26,6 +28,14 @@ def copy_to(tensor: torch.Tensor, device: torch.device, non_blocking: bool = Tru
     there = torch.empty_strided(once.size(), once.stride(), dtype=once.dtype, device=device)
     overwrite(there, once, non_blocking)
     return there if once is tensor else there.expand_as(tensor)
+
+
+def laid_out(tensor: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
+    """A tensor of the same elements with these strides: itself where it has them."""
+    if all(s == w or n == 1 for s, w, n in zip(tensor.stride(), strides, tensor.shape, strict=True)):
+        return tensor
+    there = torch.empty_strided(tensor.size(), tuple(strides), dtype=tensor.dtype, device=tensor.device)
+    return there.copy_(tensor)
 
 
 def bring(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

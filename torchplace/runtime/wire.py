@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from torchplace.compiler.types import Symbol, TensorType, Type, torch_dtype
+from torchplace.compiler.types import TensorType, Type, torch_dtype
 from torchplace.errors import ExecutionError
+from torchplace.runtime.transport import laid_out
 
 _NUMBERS = {"int": torch.int64, "bool": torch.int64, "float": torch.float64}
 
@@ -32,16 +33,15 @@ class Wire:
             self.sizes: tuple[int, ...] = ()
             self.strides: tuple[int, ...] = ()
             return
-        if any(isinstance(dim, Symbol) for dim in kind.shape):
+        if not kind.is_static:
             raise ExecutionError(
                 f"a value of type {kind} cannot go between ranks: its dims are not known; dynamic=False"
             )
         self.dtype = torch_dtype(kind.dtype)
         self.whole = tuple(kind.sizes)
-        given = torch.empty(self.whole, device="meta").stride() if kind.stride is None else kind.stride
-        repeated = [stride == 0 and size > 1 for size, stride in zip(self.whole, given, strict=True)]
+        repeated = [stride == 0 and size > 1 for size, stride in zip(self.whole, kind.strides, strict=True)]
         self.sizes = tuple(1 if again else size for size, again in zip(self.whole, repeated, strict=True))
-        self.strides = tuple(given)
+        self.strides = kind.strides
         form = torch.empty_strided(self.sizes, self.strides, device="meta")
         self.dense = form.untyped_storage().nbytes() == form.numel() * form.element_size()
 
@@ -60,18 +60,10 @@ class Wire:
         once = value.detach()
         for dim, (size, whole) in enumerate(zip(self.sizes, once.shape, strict=True)):
             once = once.narrow(dim, 0, 1) if size != whole else once
-        if self.dense and once.stride() == self.strides:
-            row = once.as_strided((once.numel(),), (1,))
-        elif self.dense:
-            row = self._laid_out(once)
-        else:
-            row = once.contiguous().view(-1)
+        row = (
+            laid_out(once, self.strides).as_strided((once.numel(),), (1,)) if self.dense else once.contiguous().view(-1)
+        )
         return row.cpu().view(torch.uint8)
-
-    def _laid_out(self, once: torch.Tensor) -> torch.Tensor:
-        there = torch.empty_strided(self.sizes, self.strides, dtype=self.dtype, device=once.device)
-        there.copy_(once)
-        return there.as_strided((once.numel(),), (1,))
 
     def empty(self) -> torch.Tensor:
         """Room for the bytes of a value, on the host."""
