@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks._pipeline_problems import Case, Problem
+from benchmarks._ranks import environments
 
 KEPT_MEMORY: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
@@ -105,7 +105,7 @@ class Team:
         context = multiprocessing.get_context("spawn")
         self._connections: list[Connection] = []
         self._processes: list[multiprocessing.process.BaseProcess] = []
-        for number, variables in enumerate(_environments(size)):
+        for number, variables in enumerate(environments(size)):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, case, Rank(number, size), tuned), daemon=True)
             with _environment({**variables, **(KEPT_MEMORY if tuned else {})}):
@@ -202,15 +202,6 @@ def _keep_to_core(number: int) -> None:
     if sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
-
-
-def _environments(size: int) -> list[dict[str, str]]:
-    """Of each rank, as torchrun has it."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [{**shared, "RANK": str(number), "LOCAL_RANK": str(number)} for number in range(size)]
 
 
 @contextmanager

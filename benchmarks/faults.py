@@ -16,12 +16,13 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from time import monotonic, sleep
+
+from benchmarks._ranks import environments
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "train_gpt.py"
 STEPS = 16
@@ -32,17 +33,13 @@ class Job:
 
     def __init__(self, folder: Path, ranks: int, steps: int) -> None:
         """Start them; each writes to a file of its own."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         size = ("--layers", "4", "--width", "96", "--microbatches", "4", "--print-every", "1")
         command = [sys.executable, str(EXAMPLE), "--steps", str(steps), "--every", "2", *size]
         command += ["--folder", str(folder / "checkpoints")]
         self.logs = [folder / f"rank{rank}.log" for rank in range(ranks)]
         self.processes: list[subprocess.Popen[bytes]] = []
-        for rank, log in enumerate(self.logs):
-            env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-            env |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for log, variables in zip(self.logs, environments(ranks), strict=True):
+            env = {**os.environ, **variables}
             with log.open("wb") as out:
                 self.processes.append(subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT))
 

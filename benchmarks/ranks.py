@@ -22,13 +22,13 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import _netns
+from benchmarks._ranks import environments
 
 ROOT = Path(__file__).parents[1]
 RUNS = {
     "gpt": ["examples/train_gpt.py", "--layers", "4", "--width", "96", "--print-every", "1"],
     "digits": ["examples/train_digits.py"],
 }
-PORT = 29591
 
 
 def losses(text: str) -> list[str]:
@@ -51,10 +51,8 @@ def ranks(command: Sequence[str], each: int, pair: Sequence[_netns.Host] = ()) -
     processes = []
     size = each * len(prefixes)
     with tempfile.TemporaryDirectory() as folder:
-        for rank in range(size):
-            env = _env() | {"RANK": str(rank), "LOCAL_RANK": str(rank % each), "WORLD_SIZE": str(size)}
-            env |= {"LOCAL_WORLD_SIZE": str(size if not topology else each), "MASTER_ADDR": address}
-            env |= {"MASTER_PORT": str(PORT), "TOPOLOGY": topology}
+        for rank, variables in enumerate(environments(size, each if pair else size, address)):
+            env = {**_env(), **variables, "TOPOLOGY": topology}
             env |= {"GLOO_SOCKET_IFNAME": pair[rank // each].interface} if pair else {}
             whole = [*prefixes[rank // each], sys.executable, *command]
             with (Path(folder) / f"{rank}").open("wb") as out:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+from benchmarks._ranks import environments
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,9 +21,6 @@ class Job:
     """The ranks of a job; each calls `function(**options)` of a module, and prints what that returns as JSON."""
 
     def __init__(self, function: str, ranks: int, logs: Path, **options: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         module, name = function.split(":")
         code = (
             f"import json, torch; torch.set_num_threads(1); from {module} import {name}; "
@@ -30,9 +28,8 @@ class Job:
         )
         self.logs = [logs / f"{name}-{rank}.log" for rank in range(ranks)]
         self.processes = []
-        for rank, log in enumerate(self.logs):
-            env = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-            env |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for log, variables in zip(self.logs, environments(ranks), strict=True):
+            env = {**os.environ, **variables}
             env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             with log.open("wb") as out:
                 self.processes.append(

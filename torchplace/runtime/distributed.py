@@ -26,7 +26,6 @@ from torchplace.compiler.graph import Graph, Output
 from torchplace.compiler.instructions import Accumulate, Free, Instruction, Recv, Send, brief
 from torchplace.compiler.lifetimes import Instance
 from torchplace.compiler.program import Exit, Program
-from torchplace.compiler.types import TensorType
 from torchplace.compiler.verify import verify
 from torchplace.errors import OptionError, RankError
 from torchplace.placement.topology.topology import Topology
@@ -122,7 +121,7 @@ class DistributedRuntime(LocalRuntime):
         Raises:
             RankError: another rank has failed.
         """
-        wire = Wire(TensorType(str(row.dtype).removeprefix("torch."), tuple(row.shape)), torch.device("cpu"))
+        wire = Wire.like(row)
         others = [rank for rank in range(len(self.names)) if rank != self.rank]
         came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for rank in others:

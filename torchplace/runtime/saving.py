@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from torchplace.compiler.types import TensorType
 from torchplace.errors import PlanError
 from torchplace.runtime.distributed import DistributedRuntime
 from torchplace.runtime.session import Session
@@ -30,24 +29,19 @@ def save_whole(model: nn.Module, session: Session, path: Path) -> None:
 
 def _gathered(state: dict[str, Any], owners: dict[str, str], runtime: DistributedRuntime) -> dict[str, Any]:
     """On rank 0 the whole state; elsewhere what was there."""
-    host = torch.device("cpu")
     here = {name: t for name, t in state.items() if owners.get(name, runtime.device) == runtime.device}
     elsewhere = {name: device for name, device in owners.items() if device != runtime.names[0] and name in state}
     if runtime.rank:
         for name in (n for n, device in elsewhere.items() if device == runtime.device):
-            runtime.outbox(runtime.names[0]).put(Wire(_form(state[name]), host).pack(state[name]).clone())
+            runtime.outbox(runtime.names[0]).put(Wire.like(state[name]).pack(state[name]).clone())
         runtime.drain()
         return here
     came: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for name, device in elsewhere.items():
-        runtime.inbox(device).expect([(name, Wire(_form(state[name]), host))], came)
+        runtime.inbox(device).expect([(name, Wire.like(state[name]))], came)
     awaited = {name: runtime.names.index(device) for name, device in elsewhere.items()}
     runtime.take(came, awaited, here, "saving")
     return {name: here.get(name, tensor) for name, tensor in state.items()}
-
-
-def _form(tensor: torch.Tensor) -> TensorType:
-    return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path) -> None:

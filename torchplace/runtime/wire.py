@@ -45,6 +45,12 @@ class Wire:
         form = torch.empty_strided(self.sizes, self.strides, device="meta")
         self.dense = form.untyped_storage().nbytes() == form.numel() * form.element_size()
 
+    @classmethod
+    def like(cls, tensor: torch.Tensor) -> Wire:
+        """Of contiguous tensors of the same sizes and type as one, which arrive on the host."""
+        kind = TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        return cls(kind, torch.device("cpu"))
+
     @property
     def nbytes(self) -> int:
         """Bytes on the way."""
@@ -60,9 +66,10 @@ class Wire:
         once = value.detach()
         for dim, (size, whole) in enumerate(zip(self.sizes, once.shape, strict=True)):
             once = once.narrow(dim, 0, 1) if size != whole else once
-        row = (
-            laid_out(once, self.strides).as_strided((once.numel(),), (1,)) if self.dense else once.contiguous().view(-1)
-        )
+        if self.dense:
+            row = laid_out(once, self.strides).as_strided((once.numel(),), (1,))
+        else:
+            row = once.contiguous().view(-1)
         return row.cpu().view(torch.uint8)
 
     def empty(self) -> torch.Tensor:
