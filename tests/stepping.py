@@ -125,3 +125,45 @@ class StepBoard:
             for captured in self.captured
         }
         return iter(self.step._placed.values())
+
+
+PLACED = {"topology": "local:3", "solver": "random", "seed": 1}
+WIDTH, CLASSES = 8, 5
+
+
+def batch(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, WIDTH, generator=generator), torch.randint(CLASSES, (rows,), generator=generator)
+
+
+class Net(nn.Module):
+    """Batch norm, a skip and tied weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.tied = nn.Linear(WIDTH, WIDTH)
+        self.tied.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x + self.tied(self.norm(self.first(x)).relu()))
+
+
+class Nested(nn.Module):
+    """Takes a tensor, a pair, a dict, a flag and what all micro-batches share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: torch.Tensor, pair: Any, more: Any, shared: torch.Tensor, flag: bool = False) -> torch.Tensor:
+        x = x + pair[0] * pair[1][:, None] + more["bias"].T
+        return self.net(x * shared) * (2 if flag else 1)
+
+
+def check(step: Any, expected: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> None:
+    """A step gives what eager has given."""
+    loss = step(*args, **kwargs)
+    assert not loss.requires_grad
+    assert differences(expected, {"loss": loss, **state(step.model)}) == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import gc
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,33 +13,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import torchplace as tp
-from tests.stepping import cut, differences, eager_step, state, twins
-from torchplace.api import session_of
+from tests.stepping import CLASSES, PLACED, WIDTH, Nested, Net, batch, check, cut, differences, eager_step, state, twins
 from torchplace.placement.pipelining import CHOICES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PLACED = {"topology": "local:3", "solver": "random", "seed": 1}
-WIDTH, CLASSES = 8, 5
-
-
-def batch(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, WIDTH, generator=generator), torch.randint(CLASSES, (rows,), generator=generator)
-
-
-class Net(nn.Module):
-    """Batch norm, a skip and tied weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.norm, self.last = nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, CLASSES)
-        self.tied = nn.Linear(WIDTH, WIDTH)
-        self.tied.weight = self.first.weight
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(x + self.tied(self.norm(self.first(x)).relu()))
 
 
 def after_eager(
@@ -51,13 +25,6 @@ def after_eager(
     """Loss, gradients and buffers of eager."""
     loss = eager_step(model, lambda m, s: loss_fn(m(x[s]), y[s]), cut(len(x), microbatches), **options)
     return {"loss": loss, **state(model)}
-
-
-def check(step: Any, expected: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> None:
-    """A step gives what eager has given."""
-    loss = step(*args, **kwargs)
-    assert not loss.requires_grad
-    assert differences(expected, {"loss": loss, **state(step.model)}) == []
 
 
 @pytest.mark.parametrize("schedule", CHOICES)
@@ -268,18 +235,6 @@ def test_without_gradients_a_loss_is_all_that_there_is() -> None:
         _, outputs = step(x, y, return_outputs=True)
         assert outputs.shape == (6, CLASSES)
     assert all(p.grad is None for p in model.parameters())
-
-
-class Nested(nn.Module):
-    """Takes a tensor, a pair, a dict, a flag and what all micro-batches share."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(WIDTH, CLASSES)
-
-    def forward(self, x: torch.Tensor, pair: Any, more: Any, shared: torch.Tensor, flag: bool = False) -> torch.Tensor:
-        x = x + pair[0] * pair[1][:, None] + more["bias"].T
-        return self.net(x * shared) * (2 if flag else 1)
 
 
 def test_nested_inputs_dims_by_name_and_inputs_that_are_shared() -> None:
@@ -520,172 +475,6 @@ def test_autocast_is_that_of_the_caller() -> None:
     check(step, after_eager(reference, x, y, 2), x, y)
 
 
-def break_graph(x: torch.Tensor) -> torch.Tensor:
-    torch._dynamo.graph_break()
-    return x
-
-
-FORGOTTEN = "the step was given one argument; its loss takes a target, too"
-MISTAKES: dict[str, tuple[Callable[[], Any], tuple[Any, ...], str]] = {
-    "unequal rows": (
-        lambda: tp.compile(Net(), loss_fn=F.cross_entropy, microbatches=2),
-        (torch.ones(4, WIDTH), torch.zeros(3, dtype=torch.int64)),
-        r"input 'target' has 3 rows \(dim 0\), 'x' has 4; expected as many; pass batch_dims=\{'target': None\}",
-    ),
-    "no rows": (
-        lambda: tp.compile(lambda a: a, loss_fn=lambda o: o.sum(), microbatches=2),
-        (torch.tensor(1.0),),
-        "no input of the step is a tensor with a batch dim; expected one to split",
-    ),
-    "no target": (lambda: tp.compile(Net(), loss_fn=F.cross_entropy), (torch.ones(4, WIDTH),), FORGOTTEN),
-    "too few dims": (
-        lambda: tp.compile(Net(), loss_fn=F.cross_entropy, microbatches=2, batch_dims=1),
-        (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
-        r"input 'target' has 1 dim\(s\), and no dim 1",
-    ),
-    "a loss of many numbers": (
-        lambda: tp.compile(Net(), loss_fn=lambda o, t: F.cross_entropy(o, t, reduction="none"), microbatches=2),
-        (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
-        r"the loss has shape \(2,\); expected a single number",
-    ),
-    "a loss that is no tensor": (
-        lambda: tp.compile(Net(), loss_fn=lambda o, t: 1.0, microbatches=2),
-        (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
-        "the loss is a float; expected a tensor",
-    ),
-    "a model without a loss": (
-        lambda: tp.compile(Net(), microbatches=2),
-        (torch.ones(4, WIDTH),),
-        "the model's output has no `loss`; pass loss_fn=",
-    ),
-    "a graph break": (
-        lambda: tp.compile(nn.Sequential(Net(), Break()), loss_fn=F.cross_entropy, microbatches=2),
-        (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
-        "cannot capture 'Sequential'",
-    ),
-    "arguments that are missing": (
-        lambda: tp.compile(Nested(), loss_fn=F.cross_entropy, microbatches=2),
-        (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
-        "cannot capture 'Nested'",
-    ),
-}
-
-
-class Break(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return break_graph(x)
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_get_one_clear_message(mistake: str) -> None:
-    make, args, message = MISTAKES[mistake]
-    with pytest.raises(tp.TorchplaceError, match=message):
-        make()(*args)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"microbatches": 0}, "microbatches is 0; expected a whole number of 1 or more"),
-        ({"microbatches": True}, "microbatches is True"),
-        ({"microbatches": 2.0}, "microbatches is 2.0"),
-        ({"schedule": "pipe"}, "schedule is 'pipe'; this version knows 'auto', 'gpipe', '1f1b'"),
-        ({"reduction": "none"}, "reduction is 'none'; expected 'mean', 'sum', or a function"),
-        ({"batch_dims": -1}, "batch_dims is -1; expected a dim of 0 or more"),
-        ({"batch_dims": {"x": "rows"}}, "batch_dims is"),
-        ({"loss_fn": 3}, "loss_fn is 3; expected a function of"),
-        ({"batch_dims": True}, "batch_dims is True"),
-    ],
-)
-def test_option_values_that_cannot_be(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(tp.OptionError, match=message):
-        tp.compile(Net(), **{"loss_fn": F.cross_entropy, **options})
-
-
-def test_a_step_of_a_class_is_refused() -> None:
-    with pytest.raises(tp.OptionError, match="cannot make a step of .*Net"):
-        tp.compile(Net, loss_fn=F.cross_entropy)
-
-
-class Lookup(nn.Module):
-    """Fails on tokens out of range."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.table, self.a, self.b = nn.Embedding(10, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, tokens: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return self.b(self.a(x).relu() + self.table(tokens))
-
-
-@pytest.mark.parametrize("devices", [1, 3])
-def test_a_failing_op_is_named_and_the_next_step_works(devices: int) -> None:
-    model, reference = twins(Lookup())
-    good, bad, x = torch.arange(6), torch.tensor([0, 1, 2, 3, 4, 99]), torch.randn(6, WIDTH)
-    step = tp.compile(
-        model,
-        loss_fn=lambda output: output.square().mean(),
-        microbatches=3,
-        topology=f"local:{devices}",
-        solver="round-robin",
-    )
-    loss = eager_step(reference, lambda m, s: m(good[s], x[s]).square().mean(), cut(6, 3))
-    for _ in range(2):
-        with pytest.raises(tp.ExecutionError, match=r"aten\.embedding\.default") as raised:
-            step(bad, x)
-        assert isinstance(raised.value.__cause__, IndexError)
-        model.zero_grad()
-        check(step, {"loss": loss, **state(reference)}, good, x)
-        model.zero_grad()
-
-
-def test_nothing_of_a_step_is_kept_alive() -> None:
-    kept: list[weakref.ref[Any]] = []
-
-    class Watched(Net):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x)
-
-    model = Watched()
-    step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=3, **PLACED)
-
-    def call(rows: int) -> None:
-        x, y = batch(rows)
-        loss, outputs = step(x, y, return_outputs=True)
-        kept.extend(map(weakref.ref, (x, y, loss, outputs)))
-        kept.extend(weakref.ref(step(x, y)) for _ in range(1))
-
-    for rows in (6, 6, 8):
-        call(rows)
-    gc.collect()
-    assert [r() for r in kept] == [None] * len(kept)
-
-
-def test_a_step_does_not_outlive_its_user() -> None:
-    model = Net()
-    step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
-    step(*batch(4))
-    gone = [weakref.ref(step), weakref.ref(session_of(step))]
-    del step
-    gc.collect()
-    assert [r() for r in gone] == [None, None]
-
-
-def test_a_copy_of_the_model_is_another_step() -> None:
-    x, y = batch(4)
-    model = Net()
-    first = tp.compile(model, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
-    loss = first(x, y)
-    other = copy.deepcopy(model)
-    other.zero_grad()
-    with torch.no_grad():
-        other.last.weight.zero_()
-    second = tp.compile(other, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
-    assert not torch.equal(loss, second(x, y))
-    assert repr(second) == "<Step of 'Net': 2 micro-batch(es), schedule 'auto'>"
-
-
 def test_the_plan_of_a_step_is_validated_by_running_steps() -> None:
     model = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16))
     plan = tp.plan(
@@ -696,11 +485,6 @@ def test_the_plan_of_a_step_is_validated_by_running_steps() -> None:
     assert found.step_time.measured > 0
     assert len(found.steps) == 2
     assert all(p.grad is None for p in model.parameters()), "a copy of the model ran"
-
-
-def test_a_dynamo_backend_makes_no_steps() -> None:
-    with pytest.raises(Exception, match=r"OptionError: a Dynamo backend makes no steps: call tp\.compile"):
-        torch.compile(nn.Linear(2, 2), backend="torchplace", options={"microbatches": 2})(torch.randn(2, 2))
 
 
 def test_a_step_runs_the_optimizer_on_each_device() -> None:
