@@ -9,7 +9,7 @@ from tests.placement.graphs import FLOAT, Table, machine, problem
 from torchplace.errors import InfeasibleError
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.progress import listening
-from torchplace.placement.solvers.auto import ALWAYS, QUICK, Auto
+from torchplace.placement.solvers.auto import ALWAYS, QUICK, QUICK_STEADY, Auto
 from torchplace.placement.solvers.registry import get_solver, solver_names
 
 W = 4 * FLOAT
@@ -27,9 +27,10 @@ def watched(memory: list[int], score: Mapping[str, float]) -> tuple[Problem, lis
 
 
 def test_the_members_are_among_ours() -> None:
-    named = (*ALWAYS, *QUICK)
-    assert {*named} <= set(solver_names()) - {Auto.name}
-    assert len(named) == len({*named})
+    for quick in (QUICK, QUICK_STEADY):
+        named = (*ALWAYS, *quick)
+        assert {*named} <= set(solver_names()) - {Auto.name}
+        assert len(named) == len({*named})
 
 
 def test_the_best_prediction_wins() -> None:
@@ -54,7 +55,7 @@ def test_the_earlier_of_equals_wins() -> None:
 def test_no_placement_is_evaluated_twice() -> None:
     made, asked = watched([10**6] * 2, {"d0": 1.0, "d1": 1.0})
     Auto().solve(made)
-    assert len(asked) == len({tuple(placement.values()) for placement in asked}) == 2
+    assert len(asked) == len({tuple(placement.values()) for placement in asked}) >= 2
 
 
 def test_without_time_the_simplest_are_still_asked() -> None:

@@ -48,12 +48,14 @@ class Search:
         best: the best placement that fits.
         value: the seconds that it takes; infinite where none has been seen.
         score: that tells it from others that take as long.
+        ends: placements that fit at which descents ended since they were last asked for, with the seconds each takes.
     """
 
     def __init__(self, state: State, seed: int) -> None:
         """Begin at a state's placement; the best is that, if it fits."""
         self.state, self.chance = state, random.Random(seed)
         self.best, self.value, self.score = list(state.placed), state.value if state.fits else inf, state.score
+        self.ends: list[tuple[float, list[int]]] = []
         self.when = 0  # placements scored when the best was found
 
     def descend(self, levels: Sequence[Sequence[Unit]], budget: Budget) -> None:
@@ -103,10 +105,24 @@ class Search:
         while levels:
             before, placements = self.value, budget.placements
             self.descend(levels, budget)
+            if self.state.fits:
+                self.ends.append((self.state.value, list(self.state.placed)))
             failed = 0 if self.value < before else failed + 1
             if failed >= barren or budget.over or budget.placements == placements:
                 return
             self.kick(levels[min(1, len(levels) - 1)])
+
+    def runners_up(self, most: int, near: float) -> list[list[int]]:
+        """Where descents ended almost as low as the best, the lowest first; each is told once.
+
+        Args:
+            most: how many.
+            near: how much more time they may take than the best, as a part of it.
+        """
+        ended, self.ends = sorted(self.ends), []
+        told = {tuple(placed): placed for value, placed in ended if value <= self.value * (1 + near)}
+        told.pop(tuple(self.best), None)
+        return list(told.values())[:most]
 
     def restart(self, placed: Sequence[int]) -> None:
         """Go on from another placement."""

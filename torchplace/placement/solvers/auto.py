@@ -17,10 +17,14 @@ from torchplace.placement.solvers.refine import Refinement
 ALWAYS = ("single", "balanced", "linear-dp")
 """Asked and evaluated however short the time is."""
 QUICK = ("memory-balanced", "m-etf", "heft")
-"""Asked in this order while there is time: they take a part of it at most."""
+"""Asked in this order while there is time, for one step: they take a part of it at most."""
+QUICK_STEADY = ("memory-balanced", "ideal-dp")
+"""The same for steady state, which list schedulers know nothing of."""
+LARGE = 3000
+"""Ops from which on `ideal-dp` is not quick."""
 SEARCHES = ("local-search", "anneal", "slice-ga", "cp-sat", "milp")
 """Not asked: the refinement does what they do, from better placements."""
-SLOW = ("ideal-dp", "min-cut", "kernighan-lin", "m-sct")
+SLOW = ("min-cut", "kernighan-lin", "m-sct")
 """Not asked: seconds that the refinement needs more."""
 LAST = ("memory-sequential", "round-robin", "random")
 """Asked where nothing that fits has been found."""
@@ -65,7 +69,7 @@ class Auto:
             race.ask(name)
         if len(race.problem.devices) == 1:
             return
-        for name in (*_others(), *QUICK):
+        for name in (*_others(), *_quick(race.problem)):
             if race.left() - race.longest <= (1 - QUICK_SHARE) * race.seconds:
                 break
             race.ask(name)
@@ -74,11 +78,17 @@ class Auto:
             race.ask(name)
 
 
+def _quick(problem: Problem) -> tuple[str, ...]:
+    if not problem.steady:
+        return QUICK
+    return tuple(name for name in QUICK_STEADY if name != "ideal-dp" or len(problem.ops) < LARGE)
+
+
 def _others() -> list[str]:
     """Other packages' solvers."""
     from torchplace.placement.solvers.registry import solver_names
 
-    ours = (*ALWAYS, *QUICK, *SEARCHES, *SLOW, *LAST, Auto.name)
+    ours = (*ALWAYS, *QUICK, *QUICK_STEADY, *SEARCHES, *SLOW, *LAST, Auto.name)
     return [name for name in solver_names() if name not in ours]
 
 
@@ -118,8 +128,10 @@ class _Race:
         """Search on from the best placements, and evaluate what is found."""
         starts = [placement for _, placement in sorted(self.met, key=lambda met: met[0])]
         refinement = Refinement(self.problem, starts, self.seed, self.seconds, self.deadline)
-        while self.left() > self.longest and (placement := refinement.next()) is not None:
-            self.enter("search", placement)
+        while self.left() > self.longest and (found := refinement.next()):
+            for placement in found:
+                if self.left() > self.longest:
+                    self.enter("search", placement)
 
     def enter(self, name: str, placement: dict[str, str]) -> None:
         """Evaluate a placement, and keep it if it is the best."""
