@@ -1,7 +1,7 @@
 """One process for each device: each rank runs its own list of a program, and torch.distributed moves what goes between.
 
-The ranks are started by torchrun. Values go through the host, over gloo or whatever backend the CPU's group has; so do
-those of accelerators, which are staged there.
+The ranks are started by torchrun. Values go through the host: between ranks of one host through memory that they share,
+between hosts over gloo or whatever backend the CPU's group has. Those of accelerators are staged there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from time import sleep
 from typing import Any
 
 import torch
@@ -32,10 +33,13 @@ from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.interpreter import ABORT, Aborted, Call, DeviceProgram, Env, Step
 from torchplace.runtime.local import Executable, LocalRuntime
-from torchplace.runtime.mail import Expected, Inbox, Outbox
+from torchplace.runtime.mail import Expected, GroupPost, Inbox, Outbox, Post, SharedPost
+from torchplace.runtime.neighbours import Neighbours
 from torchplace.runtime.ranks import initialise
 from torchplace.runtime.watch import Watch
 from torchplace.runtime.wire import Wire
+
+_POLL = 0.02
 
 FAULT_TIMEOUT = 30.0
 """Seconds after which a rank that does not go on counts as hanging."""
@@ -80,6 +84,8 @@ class DistributedRuntime(LocalRuntime):
         watched = distributed_c10d.PrefixStore(f"torchplace/{count}", store.clone())  # type: ignore[attr-defined]  # not in the stub
         self.watch = Watch(watched, self.rank, size, timeout)
         self.group = _host_group()
+        hear = functools.partial(self.hear, doing="meeting")
+        self.neighbours = Neighbours(self.rank, size, self.store.set, hear, timeout)
         atexit.register(self._leave)
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
@@ -93,15 +99,18 @@ class DistributedRuntime(LocalRuntime):
         """What sends to the rank of a device."""
         rank = self.names.index(device)
         if rank not in self._outboxes:
-            self._outboxes[rank] = Outbox(rank, self.group, self._lost)
+            self._outboxes[rank] = Outbox(rank, self._post(rank), self._lost)
         return self._outboxes[rank]
 
     def inbox(self, device: str) -> Inbox:
         """What receives from the rank of a device."""
         rank = self.names.index(device)
         if rank not in self._inboxes:
-            self._inboxes[rank] = Inbox(rank, self.group, self._lost)
+            self._inboxes[rank] = Inbox(rank, self._post(rank), self._lost)
         return self._inboxes[rank]
+
+    def _post(self, rank: int) -> Post:
+        return SharedPost(rank, self.neighbours) if rank in self.neighbours.ranks else GroupPost(rank, self.group)
 
     def drain(self) -> None:
         """Wait until all that was to be sent has been.
@@ -114,6 +123,20 @@ class DistributedRuntime(LocalRuntime):
             while not outbox.drained(0.5):
                 if self.watch.reason:
                     raise self.watch.error()
+
+    def hear(self, key: str, rank: int, doing: str) -> str:
+        """Wait for a note that a rank leaves in the job's store.
+
+        Raises:
+            RankError: a rank has failed meanwhile.
+        """
+        self.watch.at(doing, rank)
+        while not self.store.check([key]):
+            if self.watch.reason:
+                raise self.watch.error()
+            sleep(_POLL)
+        self.watch.at("")
+        return self.store.get(key).decode()
 
     def exchange(self, row: torch.Tensor, doing: str) -> list[torch.Tensor]:
         """What each rank gives, by rank: rows of numbers, of the same length and type everywhere.

@@ -1,6 +1,7 @@
-"""Threads that send to, and receive from, one other rank each: the rank itself never waits in torch.distributed.
+"""Threads that send to, and receive from, one other rank each: the rank itself never waits for another.
 
-A rank that waits there cannot be told that another has failed. Here it waits for its own threads, which can.
+A rank that waits in torch.distributed, or for a connection, cannot be told that a third has failed. Here it waits for
+its own threads, which can.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 
 from torchplace.runtime.accelerator import Parcel
+from torchplace.runtime.arena import Receiver, Sender
+from torchplace.runtime.neighbours import Neighbours
 from torchplace.runtime.wire import Wire
 
 _PATIENCE = 1.0
@@ -23,12 +26,64 @@ Lost = Callable[[int, BaseException], None]
 """Is told of a rank that nothing can be sent to, or received from."""
 
 
+class Post(Protocol):
+    """Moves rows of bytes between this rank and another, in order."""
+
+    def send(self, row: torch.Tensor) -> None:
+        """Send a row; back when its memory may be used again."""
+
+    def receive(self, nbytes: int) -> torch.Tensor:
+        """Wait for the next row, which has so many bytes."""
+
+
+class GroupPost:
+    """Through a process group of torch.distributed."""
+
+    def __init__(self, rank: int, group: dist.ProcessGroup) -> None:
+        """To and from a rank of a group that moves what is in host memory."""
+        self.rank, self.group = rank, group
+
+    def send(self, row: torch.Tensor) -> None:
+        """See `Post`."""
+        dist.send(row, group=self.group, group_dst=self.rank)
+
+    def receive(self, nbytes: int) -> torch.Tensor:
+        """See `Post`."""
+        row = torch.empty(nbytes, dtype=torch.uint8)
+        dist.recv(row, group=self.group, group_src=self.rank)
+        return row
+
+
+class SharedPost:
+    """Through memory that both ranks have mapped: a row is copied once, into it."""
+
+    def __init__(self, rank: int, neighbours: Neighbours) -> None:
+        """To and from a rank of this host."""
+        self.rank, self.neighbours = rank, neighbours
+        self._sender: Sender | None = None
+        self._receiver: Receiver | None = None
+
+    def send(self, row: torch.Tensor) -> None:
+        """See `Post`."""
+        if self._sender is None:
+            self._sender = Sender(self.neighbours.connect(self.rank))
+        self._sender.send(row)
+
+    def receive(self, nbytes: int) -> torch.Tensor:
+        """See `Post`."""
+        if self._receiver is None:
+            self._receiver = Receiver(self.neighbours.accept(self.rank))
+        row = self._receiver.receive()
+        assert row.nbytes == nbytes, (row.nbytes, nbytes)  # both ends know the program
+        return row
+
+
 class Outbox:
     """Sends rows of bytes to one rank, in order."""
 
-    def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
+    def __init__(self, rank: int, post: Post, lost: Lost) -> None:
         """Start the thread."""
-        self.rank, self.group, self.lost = rank, group, lost
+        self.rank, self.post, self.lost = rank, post, lost
         self._waiting: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
         self._count, self._changed = 0, threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=f"torchplace to rank {rank}", daemon=True)
@@ -54,7 +109,7 @@ class Outbox:
         try:
             while (row := self._waiting.get()) is not None:
                 if row.numel():
-                    dist.send(row, group=self.group, group_dst=self.rank)
+                    self.post.send(row)
                 del row
                 with self._changed:
                     self._count -= 1
@@ -70,9 +125,9 @@ Expected = tuple[Any, Wire]
 class Inbox:
     """Receives what one rank sends, in order."""
 
-    def __init__(self, rank: int, group: dist.ProcessGroup, lost: Lost) -> None:
+    def __init__(self, rank: int, post: Post, lost: Lost) -> None:
         """Start the thread."""
-        self.rank, self.group, self.lost = rank, group, lost
+        self.rank, self.post, self.lost = rank, post, lost
         self._asked: queue.SimpleQueue[tuple[Sequence[Expected], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"torchplace from rank {rank}", daemon=True)
         self._thread.start()
@@ -91,9 +146,7 @@ class Inbox:
             while (asked := self._asked.get()) is not None:
                 values, channel = asked
                 for name, wire in values:
-                    row = wire.empty()
-                    if row.numel():
-                        dist.recv(row, group=self.group, group_src=self.rank)
+                    row = self.post.receive(wire.nbytes) if wire.nbytes else torch.empty(0, dtype=torch.uint8)
                     channel.put((name, Parcel(wire.unpack(row))))
                     del row
                 del values, channel, asked

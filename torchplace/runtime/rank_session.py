@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 from dataclasses import replace
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -28,7 +28,6 @@ from torchplace.runtime.ranks import leads
 from torchplace.runtime.session import Placed, Session
 from torchplace.runtime.state import keep_only
 
-_POLL = 0.02
 _SIZES, _TIMES = (8, 4 * 2**20), 9
 """Bytes that ranks exchange to find how fast that goes, and how often."""
 
@@ -157,15 +156,8 @@ class RankSession(Session):
         return plan
 
     def _hear(self, key: str, rank: int) -> str:
-        """A note that a rank leaves."""
-        ranks = self.ranks
-        ranks.watch.at(f"capturing graph {self._agreements} (are its inputs of other shapes here?)", rank)
-        while not ranks.store.check([key]):
-            if ranks.watch.reason:
-                raise ranks.watch.error()
-            sleep(_POLL)
-        ranks.watch.at("")
-        return ranks.store.get(key).decode()
+        doing = f"capturing graph {self._agreements} (are its inputs of other shapes here?)"
+        return self.ranks.hear(key, rank, doing)
 
     def _settle(self, captured: Captured, plan: Plan) -> None:
         """Let this rank have its own parameters, and those of others stand on the meta device."""

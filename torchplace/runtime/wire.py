@@ -72,10 +72,6 @@ class Wire:
             row = once.contiguous().view(-1)
         return row.cpu().view(torch.uint8)
 
-    def empty(self) -> torch.Tensor:
-        """Room for the bytes of a value, on the host."""
-        return torch.empty(self.nbytes, dtype=torch.uint8)
-
     def unpack(self, row: torch.Tensor) -> Any:
         """The value, where it is wanted; in the memory that it came in where it can be."""
         if not isinstance(self.kind, TensorType):
