@@ -93,6 +93,6 @@ def test_who_waits_for_a_process_that_has_ended_is_told() -> None:
     here.close()
     with pytest.raises(ConnectionResetError, match="the process that sends has ended"):
         Receiver(there).receive()
-    with pytest.raises(OSError):
+    with pytest.raises(BrokenPipeError):
         Sender(there).send(row(8, 0))
     there.close()

@@ -63,5 +63,5 @@ def test_a_neighbour_that_does_not_listen_is_not_waited_for_long() -> None:
     first, second = meet(2)
     first._timeout = 0.05
     second._listening.pop(0).close()
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         first.connect(1)

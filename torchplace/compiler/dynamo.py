@@ -127,8 +127,8 @@ def split_joint(joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: i
 
 @contextmanager
 def below_autograd() -> Iterator[None]:
-    """Within, ops skip autograd and the bookkeeping of views (the graph has both worked out already)."""
-    with torch._C._AutoDispatchBelowAutograd():
+    """Within, ops skip autograd, the bookkeeping of views and autocast: the graph has all of it worked out already."""
+    with torch._C._AutoDispatchBelowAutograd(), torch._C._DisableAutocast():
         yield
 
 

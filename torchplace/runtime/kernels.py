@@ -7,7 +7,7 @@ import hashlib
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -24,6 +24,24 @@ Kernel = Callable[[list[Any], int], Sequence[Any]]
 
 Maker = Callable[[Graph, Sequence[Op], Run, torch.device, str, Mapping[str, str]], Kernel]
 """Makes what runs a segment (`make_kernel`)."""
+
+
+class Piece(Protocol):
+    """Several ops that are called as one.
+
+    Attributes:
+        inputs: names of the values that it takes.
+        outputs: names of those that it returns: of all that it makes, what is used behind it.
+        box: makes a list of values, out of which it takes them.
+    """
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    box: Callable[[list[Any]], Any]
+
+    def __call__(self, args: Any) -> Sequence[Any]:
+        """Run them; what fails is an `ExecutionError` that names the op."""
+
 
 _random_lock = threading.Lock()
 
@@ -99,19 +117,28 @@ class _Writer:
         drop = f"; del {', '.join(dying)}" if dying else ""
         self.lines.append(f"    {left}{self.call(op)}{drop}")
 
+    def piece(self, piece: Piece, dying: Sequence[str]) -> None:
+        """One line for several ops, which have the only hold of what they use last."""
+        taken = "".join(f"{self.name(v)}, " for v in piece.inputs)
+        results = "".join(f"{self.name(v)}, " for v in piece.outputs)
+        drop = f"del {', '.join(dying)}; " if dying else ""
+        call = f"{self.bind(piece)}(args)"
+        boxed = f"args = {self.bind(piece.box)}([{taken}])"
+        self.lines.append(f"    {boxed}; {drop}{results and f'{results}= '}{call}")
+
 
 def _is_multiple(op: Op) -> bool:
     return bool(op.outputs) and op.outputs[0].name != op.name
 
 
 def make_kernel(
-    graph: Graph, ops: Sequence[Op], run: Run, device: torch.device, where: str, keys: Mapping[str, str]
+    graph: Graph, ops: Sequence[Op | Piece], run: Run, device: torch.device, where: str, keys: Mapping[str, str]
 ) -> Kernel:
     """Compile the ops of a segment to one function.
 
     Args:
         graph: that they belong to.
-        ops: in order.
+        ops: in order; pieces stand for several.
         run: the instruction: inputs and outputs.
         device: torch device that replaces "the device that this op is placed on".
         where: name of the device in the topology, for error messages.
@@ -123,7 +150,7 @@ def make_kernel(
     writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
     dying = _last_uses(ops, run)
     for op, last in zip(ops, dying, strict=True):
-        writer.op(op, [writer.name(v) for v in last])
+        (writer.op if isinstance(op, Op) else writer.piece)(op, [writer.name(v) for v in last])  # type: ignore[arg-type]
     writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")
     filename = f"<torchplace {graph.name} {run.segment}>"
     exec(compile("\n".join(writer.lines), filename, "exec"), writer.bound)
@@ -164,12 +191,12 @@ def make_stamped(
     return writer.bound["stamped"]  # type: ignore[no-any-return]
 
 
-def _last_uses(ops: Sequence[Op], run: Run) -> list[list[str]]:
+def _last_uses(ops: Sequence[Op | Piece], run: Run) -> list[list[str]]:
     """For each op, the values that nothing behind it needs."""
     last: dict[str, int] = {}
     for i, op in enumerate(ops):
-        for value in (*op.inputs, *op.outputs):
-            last[value.name] = i
+        for name in (*names(op.inputs), *names(op.outputs)):
+            last[name] = i
     for name in run.outputs:
         last.pop(name, None)
     ending: list[list[str]] = [[] for _ in ops]
@@ -178,16 +205,23 @@ def _last_uses(ops: Sequence[Op], run: Run) -> list[list[str]]:
     return ending
 
 
-def _named_errors(function: Kernel, filename: str, ops: Sequence[Op], where: str) -> Kernel:
+def names(values: Sequence[Value] | Sequence[str]) -> list[str]:
+    """Names of values, which may be names already."""
+    return [value.name if isinstance(value, Value) else value for value in values]
+
+
+def _named_errors(function: Kernel, filename: str, ops: Sequence[Op | Piece], where: str) -> Kernel:
     """Raise what an op raises as an error that names the op, its source line and its device."""
 
     def segment(args: list[Any], seed: int) -> Sequence[Any]:
         try:
             return function(args, seed)
+        except ExecutionError:
+            raise
         except Exception as error:
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == filename]
             op = ops[lines[0] - 3] if lines and lines[0] is not None and lines[0] >= 3 else None
-            raise op_error(op, where, error) from error
+            raise op_error(op if isinstance(op, Op) else None, where, error) from error
 
     return segment
 

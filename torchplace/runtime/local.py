@@ -24,7 +24,7 @@ from torchplace.runtime.accelerator import is_accelerator, on_device, visit
 from torchplace.runtime.affinity import deal_cores, keep_to, kept_to
 from torchplace.runtime.allocator import keep_freed_memory
 from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
-from torchplace.runtime.kernels import make_kernel
+from torchplace.runtime.scripted import make_scripted
 from torchplace.runtime.transport import bring
 
 Job = Callable[[], None]
@@ -153,7 +153,7 @@ class Executable:
 
     def _prepared(self, device: str, keys: Mapping[str, str]) -> DeviceProgram:
         """A device's list, its segments compiled for as many threads as it has."""
-        make = make_kernel
+        make = make_scripted
         if self.runtime.codegen == "inductor":
             from torchplace.runtime.inductor import make_compiled as make  # takes seconds to import
         with self._threads(device, torch.get_num_threads()):

@@ -1,0 +1,226 @@
+"""Runs of ops as TorchScript functions, which run without Python's lock; the one module that calls torch.jit.
+
+The threads of several devices compute in one process, and each op that Python calls has to take Python's lock again
+when it has ended. On two devices that took a fifth of the time of a GPT of width 192. TorchScript's interpreter calls
+the same kernels in the same order, so results are the same to the last bit; none of its optimizations is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchplace.compiler.dynamo import dispatch_modes_active
+from torchplace.compiler.graph import Graph, Here, Op, Value
+from torchplace.compiler.instructions import Run
+from torchplace.compiler.targets import resolve_target
+from torchplace.compiler.types import TensorType
+from torchplace.runtime.kernels import Kernel, Piece, make_kernel, names, op_error
+from torchplace.runtime.portable import portable
+
+_log = logging.getLogger(__name__)
+
+LEAST = 2
+"""Ops in a row for which a function is made."""
+_LINE = re.compile(r'File "<string>", line (\d+)')
+_TYPES: dict[str, type[Exception]] = {"out of memory": torch.OutOfMemoryError, "index out of range": IndexError}
+"""What errors say that are of a type of their own."""
+_NUMBER_INSTEAD = {"Tensor": "Scalar"}
+"""Overload that the graph has -> that which TorchScript takes where a number stands for a tensor; it does the same."""
+
+
+def make_scripted(
+    graph: Graph, ops: Sequence[Op], run: Run, device: torch.device, where: str, keys: Mapping[str, str]
+) -> Kernel:
+    """Compile the ops of a segment, as far as TorchScript has them; arguments are those of `kernels.make_kernel`.
+
+    Ops of Python, of other libraries, with graphs of their own, that draw random numbers or whose values are no tensors
+    are called by Python, and so are all where a dispatch mode of the caller's has to see them.
+    """
+    rows = _rows(ops, device)
+    if not any(isinstance(row, list) for row in rows):
+        return make_kernel(graph, ops, run, device, where, keys)
+    try:
+        quick = make_kernel(graph, _compiled(rows, run, device, where), run, device, where, keys)
+    except Exception as error:  # torch.jit is deprecated; without it things work as well, if not as fast
+        _log.warning("segment %s of %r on %s is run by Python: %s", run.segment, graph.name, where, error)
+        return make_kernel(graph, ops, run, device, where, keys)
+    plain = functools.cache(lambda: make_kernel(graph, ops, run, device, where, keys))
+
+    def segment(args: list[Any], seed: int) -> Sequence[Any]:
+        return plain()(args, seed) if dispatch_modes_active() else quick(args, seed)
+
+    return segment
+
+
+def _rows(ops: Sequence[Op], device: torch.device) -> list[Op | list[Op]]:
+    """The ops in order, those that go into a function together as a list."""
+    rows: list[Op | list[Op]] = []
+    for known, group in itertools.groupby(ops, lambda op: _is_known(op, device)):
+        together = list(group)
+        rows += [together] if known and len(together) >= LEAST else together
+    return rows
+
+
+def _compiled(rows: Sequence[Op | list[Op]], run: Run, device: torch.device, where: str) -> list[Op | Piece]:
+    """Functions in place of lists."""
+    compiled: list[Op | Piece] = []
+    wanted = set(run.outputs)
+    for row in reversed(rows):
+        item: Op | Piece = Scripted(row, wanted, device, where) if isinstance(row, list) else row
+        compiled.append(item)
+        wanted.update(names(item.inputs))
+    return compiled[::-1]
+
+
+def _is_known(op: Op, device: torch.device) -> bool:
+    """Whether TorchScript has an op, and takes the same overload of it."""
+    if op.random or op.mutates or not op.target.startswith("aten.") or portable(op.target, device) is not None:
+        return False
+    if not all(isinstance(v.type, TensorType) for v in (*op.inputs, *op.outputs)):
+        return False
+    numbers: dict[str, str] = {}
+    try:
+        lines = _function(
+            [_line(op, device, lambda name: numbers.setdefault(name, f"v{len(numbers)}"))],
+            [numbers[v.name] for v in op.inputs],
+            [numbers[v.name] for v in op.outputs],
+        )
+        return _takes("\n".join(lines), op.target)
+    except _UnknownError:
+        return False
+
+
+@functools.lru_cache(maxsize=4096)
+def _takes(source: str, target: str) -> bool:
+    """Whether a function of one op compiles, and calls the overload that it is to."""
+    try:
+        graph = torch.jit.CompilationUnit(source).segment.graph
+    except RuntimeError:
+        return False
+    _, name, overload = target.split(".")
+    wanted = {overload, _NUMBER_INSTEAD.get(overload, overload)}
+    schemas = [node.schema().split("(")[0] for node in graph.nodes() if node.kind() == f"aten::{name}"]
+    return len(schemas) == 1 and (schemas[0].partition("::")[2].partition(".")[2] or "default") in wanted
+
+
+class _UnknownError(Exception):
+    """An argument for which TorchScript has no literal."""
+
+
+def _line(op: Op, device: torch.device, name: Callable[[str], str]) -> str:
+    """One op in TorchScript."""
+    schema = resolve_target(op.target)._schema  # type: ignore[attr-defined]
+    kinds = {a.name: str(a.type) for a in schema.arguments}
+    parts = [_literal(a, kind, device, name) for a, kind in zip(op.args, kinds.values(), strict=False)]
+    parts += [f"{key}={_literal(a, kinds[key], device, name)}" for key, a in op.kwargs.items()]
+    results = "".join(f"{name(v.name)}, " for v in op.outputs)
+    left = results if op.outputs and op.outputs[0].name != op.name else results.rstrip(", ")
+    return f"{left} = torch.ops.aten.{op.target.split('.')[1]}({', '.join(parts)})"
+
+
+def _literal(argument: Any, kind: str, device: torch.device, name: Callable[[str], str]) -> str:
+    """An argument, as a literal of the type that an operator's schema asks for.
+
+    Raises:
+        _UnknownError: there is none.
+    """
+    if isinstance(argument, Value):
+        return name(argument.name)
+    if isinstance(argument, (list, tuple)):
+        inner = re.sub(r"^Optional\[(.*)\]$", r"\1", kind)
+        if not argument:
+            return f"torch.jit.annotate({inner}, [])"
+        item = re.sub(r"^List\[(.*)\]$", r"\1", inner)
+        return f"[{', '.join(_literal(a, item, device, name) for a in argument)}]"
+    if isinstance(argument, (Here, torch.device)):
+        return f'torch.device("{device if isinstance(argument, Here) else argument}")'
+    if isinstance(argument, (torch.dtype, torch.layout, torch.memory_format)) or argument is None:
+        return str(argument)
+    if isinstance(argument, (bool, str)):
+        return repr(argument)
+    if isinstance(argument, int):
+        return repr(float(argument)) if "float" in kind else repr(argument)
+    if isinstance(argument, float):
+        return repr(argument) if argument - argument == 0 else f'float("{argument}")'
+    raise _UnknownError(repr(argument))
+
+
+def _function(lines: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
+    """The lines of a function that takes its inputs out of a list, so that they are freed after their last use."""
+    taken = [f"    {name} = args.pop()" for name in reversed(inputs)]
+    return [
+        "def segment(args: List[Tensor]):",
+        *taken,
+        *(f"    {line}" for line in lines),
+        f"    return [{', '.join(outputs)}]",
+        "",
+    ]
+
+
+class Scripted:
+    """Ops in a row, as one function.
+
+    Attributes:
+        inputs: names of the values that it takes.
+        outputs: names of those of its values that are used outside of it.
+        box: makes a list of TorchScript's, so that Python holds none of the values while it runs.
+    """
+
+    def __init__(self, ops: Sequence[Op], wanted: set[str], device: torch.device, where: str) -> None:
+        """Compile it.
+
+        Args:
+            ops: in order.
+            wanted: names of values that are used behind it.
+            device: on which it runs.
+            where: the device's name.
+        """
+        made = {v.name for op in ops for v in op.outputs}
+        self.ops, self.where = ops, where
+        self.box: Callable[[list[Any]], Any] = torch._C.ScriptList
+        self.inputs: Sequence[str] = list(dict.fromkeys(v.name for op in ops for v in op.inputs if v.name not in made))
+        self.outputs: Sequence[str] = [v.name for op in ops for v in op.outputs if v.name in wanted]
+        numbers: dict[str, str] = {}
+
+        def name(value: str) -> str:
+            return numbers.setdefault(value, f"v{len(numbers)}")
+
+        inputs = [name(value) for value in self.inputs]
+        lines = [_line(op, device, name) for op in ops]
+        source = _function(lines, inputs, [name(value) for value in self.outputs])
+        self.first = len(inputs) + 2  # the line of the first op
+        self.function = torch.jit.CompilationUnit("\n".join(source)).segment
+
+    def __call__(self, args: Any) -> list[Any]:
+        """Run it.
+
+        Args:
+            args: its inputs, boxed; is emptied.
+
+        Raises:
+            ExecutionError: an op has failed.
+        """
+        optimize = torch._C._get_graph_executor_optimize()
+        torch._C._set_graph_executor_optimize(False)
+        try:
+            return self.function(args)  # type: ignore[no-any-return]
+        except Exception as error:
+            op, cause = self._failed(error)
+            raise op_error(op, self.where, cause) from cause
+        finally:
+            torch._C._set_graph_executor_optimize(optimize)
+
+    def _failed(self, error: Exception) -> tuple[Op | None, Exception]:
+        """The op that has failed, and why, without the interpreter's account of where it was: there, types are lost."""
+        text = str(error)
+        found = _LINE.findall(text)
+        op = self.ops[int(found[-1]) - self.first] if found else None
+        text = text.rpartition("\nRuntimeError: ")[2].strip()
+        return op, next((kind for part, kind in _TYPES.items() if part in text), RuntimeError)(text)
