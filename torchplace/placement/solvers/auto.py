@@ -126,6 +126,8 @@ class _Race:
 
     def refine(self) -> None:
         """Search on from the best placements, and evaluate what is found."""
+        if self.left() <= self.longest:
+            return
         starts = [placement for _, placement in sorted(self.met, key=lambda met: met[0])]
         refinement = Refinement(self.problem, starts, self.seed, self.seconds, self.deadline)
         while self.left() > self.longest and (found := refinement.next()):
