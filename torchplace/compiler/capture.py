@@ -39,6 +39,7 @@ class Captured:
         state: the parameters and buffers among the inputs, by value name.
         examples: what the inputs were at the capture, by value name, as far as it is known.
         joint: the whole graph runs as one part, backward included: a step.
+        broken: where the graph ends before the call does, and why: a graph break. "" where it does not.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class Captured:
     state: dict[str, torch.Tensor] = field(default_factory=dict)
     examples: dict[str, Any] = field(default_factory=dict)
     joint: bool = False
+    broken: str = ""
 
     @property
     def training(self) -> bool:
@@ -180,7 +182,8 @@ class _Session:
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
         with dynamo.outside_modes():  # the handler moves real tensors
-            self.runners = self.handler(Captured(graph, parts, state, dict(self.by_name)))
+            broken = dynamo.break_of(self.module)
+            self.runners = self.handler(Captured(graph, parts, state, dict(self.by_name), broken=broken))
 
     def _tensors(self, graph: Graph) -> list[Any]:
         return [self.by_name.get(v.name) for v in graph.inputs]

@@ -152,6 +152,16 @@ def outside_modes() -> Iterator[None]:
         yield
 
 
+def break_of(module: fx.GraphModule) -> str:
+    """Why Dynamo's graph ends before the call does, and where in the user's code; "" where it does not."""
+    reason = getattr(module, "compile_subgraph_reason", None)
+    if reason is None or not reason.graph_break:
+        return ""
+    said = next((line.strip() for line in str(reason.reason).splitlines() if line.strip()), "unknown")
+    where = next((f"{frame.filename}:{frame.lineno}" for frame in reversed(reason.user_stack)), "")
+    return f"{where}: {said}" if where else said
+
+
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
     """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
     module._compiled_call_impl = compile_function(call_of(module), backend, **options)

@@ -132,6 +132,7 @@ class Plan:
         programs: what runs, one for each part (empty when loaded from a file).
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
+        broken: where its graph ends before the call does, and why: a graph break. "" where it does not.
         example: the call that it was made of, which it keeps alive; None when loaded from a file.
     """
 
@@ -157,6 +158,7 @@ class Plan:
     programs: tuple[Program, ...] = ()
     timeline: Timeline | None = None
     rest: tuple[Plan, ...] = ()
+    broken: str = ""
     example: Example | None = None
 
     @property

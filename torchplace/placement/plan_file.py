@@ -55,6 +55,7 @@ class _PlanRecord(_Record):
     microbatches: int = Field(ge=1, default=1)
     schedule: str = ""
     rest: list[_PlanRecord] = []
+    broken: str = ""
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def finish(
     bound = lower_bound(evaluator, request.objective, pins)
     return Plan(
         name=captured.graph.name,
+        broken=captured.broken,
         topology=topology,
         placement=dict(placement),
         keys=keys,

@@ -59,8 +59,11 @@ def test_what_else_a_plan_may_be() -> None:
     plan = dataclasses.replace(plan_of(), training=True, lower_bound=0.0, bound="")
     assert "(forward and backward; costs: table)" in plan_text(plan)
     assert "lower bound 0 us; the gap is unknown" in plan_text(plan)
-    broken = dataclasses.replace(plan, rest=(plan_of({"v0": "d0", "v1": "d0"}, chain(2)),))
-    assert "1 more graph(s), after graph breaks, with 2 ops" in plan_text(broken)
+    broken = dataclasses.replace(plan, rest=(plan_of({"v0": "d0", "v1": "d0"}, chain(2)),), broken="model.py:7: print")
+    assert "1 more graph(s), with 2 ops" in plan_text(broken)
+    assert "1 graph break(s), between which Python runs where its inputs are, at:\n  model.py:7: print" in plan_text(
+        broken
+    )
 
 
 def test_a_plan_read_from_a_file_reads_the_same() -> None:

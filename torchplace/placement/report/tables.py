@@ -88,7 +88,11 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"optimizer {plan.optimizer}: its state is counted")
     if plan.rest:
         ops = ", ".join(str(len(p.placement)) for p in plan.rest)
-        lines.append(f"{len(plan.rest)} more graph(s), after graph breaks, with {ops} ops")
+        lines.append(f"{len(plan.rest)} more graph(s), with {ops} ops")
+    breaks = [p.broken for p in (plan, *plan.rest) if p.broken]
+    if breaks:
+        lines.append(f"{len(breaks)} graph break(s), between which Python runs where its inputs are, at:")
+        lines += [f"  {where}" for where in breaks]
     return lines
 
 

@@ -1,0 +1,239 @@
+"""Which models can be captured, placed and trained, and do they give what eager gives? Many architectures, each small.
+
+    python -m benchmarks.coverage [--names llama swin] [--devices 1 2 4] [--jobs 2] [--json]
+
+Architectures of `transformers` (text, images, sound), timm, diffusers and torch-geometric, made from the libraries' own
+classes with random weights and without dropout, and some of nobody's; those of a package that is not installed are left
+out, and said so (`pip install timm diffusers torch-geometric`).
+
+Each is compiled for CPU devices and called in evaluation (forward) and in training (forward, backward, gradients), two
+calls each, then with another batch size. Placements are `balanced` and, with several devices, `random`, so that every
+value crosses. Outputs, gradients and buffers are held against eager's by the norm of their difference over their norm.
+
+A line says how many graphs there are (more than one: so many graph breaks), how many ops, how long the first call took
+beside eager's (capture and plan included), and how long a later one took. Each is a process of its own, so one that
+crashes is a line, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from benchmarks import _coverage_other, _coverage_text
+from benchmarks._coverage_entry import Entry
+
+TOLERANCE = 1e-4
+BATCHES = (3, 5)
+"""Rows of a call, and of one with another batch."""
+
+
+@dataclass
+class Found:
+    """What one architecture has come to, in one mode on some devices.
+
+    Attributes:
+        name: of the architecture.
+        mode: `forward` or `training`.
+        devices: how many.
+        solver: that placed it.
+        correct: it gives what eager gives, with both batch sizes.
+        error: the greatest difference, relative.
+        graphs: how many there are; each but the first is behind a graph break.
+        ops: of all of them.
+        captures: made in all, another batch size included.
+        first: seconds of the first call.
+        later: seconds of the next.
+        eager: seconds of eager's call.
+        reason: why it is not correct.
+    """
+
+    name: str
+    mode: str
+    devices: int
+    solver: str
+    correct: bool = False
+    error: float = 0.0
+    graphs: int = 0
+    ops: int = 0
+    captures: int = 0
+    first: float = 0.0
+    later: float = 0.0
+    eager: float = 0.0
+    reason: str = ""
+
+
+def entries() -> dict[str, Entry]:
+    """All architectures, by name."""
+    return {entry.name: entry for entry in (*_coverage_text.entries(), *_coverage_other.entries())}
+
+
+def floating(output: Any) -> list[torch.Tensor]:
+    """The floating-point tensors of an output, however they are nested, in order."""
+    plain = dict(output) if isinstance(output, dict) else output
+    if hasattr(plain, "__dataclass_fields__") and not isinstance(plain, type):
+        plain = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+    leaves = pytree.tree_leaves(plain)
+    return [t for t in leaves if isinstance(t, torch.Tensor) and (t.is_floating_point() or t.is_complex())]
+
+
+def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -> list[torch.Tensor]:
+    """Outputs, then gradients and buffers, of one call."""
+    args, kwargs = entry.inputs(batch)
+    model.zero_grad()
+    with torch.set_grad_enabled(training):
+        outputs = floating(call(*args, **kwargs))
+    results = [output.detach().clone() for output in outputs]
+    if training:
+        wanted = [output for output in outputs if output.requires_grad]
+        torch.stack([(o * torch.linspace(-1, 1, o.numel()).view(o.shape)).sum() for o in wanted]).sum().backward()
+        results += [p.grad.clone() if p.grad is not None else torch.zeros(1) for p in model.parameters()]
+        results += [b.detach().clone() for b in model.buffers()]
+    return results
+
+
+def difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """The greatest relative norm of a difference; infinite where there is another number of results."""
+    if len(found) != len(expected) or any(a.shape != b.shape for a, b in zip(found, expected, strict=True)):
+        return float("inf")
+    scale = max((float(b.double().norm()) for b in expected if b.is_floating_point()), default=1.0)
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        if not (b.is_floating_point() or b.is_complex()):
+            worst = max(worst, 0.0 if torch.equal(a, b) else float("inf"))
+            continue
+        wide = torch.complex128 if b.is_complex() else torch.float64
+        off = torch.nan_to_num((a.to(wide) - b.to(wide)).abs(), nan=0.0 if torch.equal(a.isnan(), b.isnan()) else 1e9)
+        worst = max(
+            worst, float(off.norm()) / max(float(torch.nan_to_num(b.to(wide).abs()).norm()), 1e-4 * scale, 1e-12)
+        )
+    return worst
+
+
+def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
+    """One architecture, in one mode."""
+    import torchplace as tp
+
+    found = Found(entry.name, mode, devices, solver)
+    training = mode == "training"
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(entry.make().train(training))
+    eager, model = models
+    try:
+        placed = tp.compile(model, topology=f"local:{devices}", solver=solver)
+        for i, batch in enumerate((BATCHES[0], BATCHES[0], BATCHES[1])):
+            begun = perf_counter()
+            expected = run(eager, eager, entry, batch, training)
+            between = perf_counter()
+            results = run(model, placed, entry, batch, training)
+            seconds = perf_counter() - between
+            found.first, found.later = (seconds, 0.0) if not i else (found.first, found.later or seconds)
+            found.eager = between - begun
+            found.error = max(found.error, difference(results, expected))
+            if i == 1:
+                plans = tp.plans(placed)
+                found.graphs, found.ops = len(plans), sum(sum(plan.ops_on.values()) for plan in plans)
+        found.captures = len(tp.plans(placed))
+        found.correct = found.error <= TOLERANCE
+        found.reason = "" if found.correct else f"differs by {found.error:.1e}"
+    except Exception as error:  # what fails is what this is to find
+        text = " ".join(str(error).split())
+        found.reason = f"{type(error).__name__}: {text[:300]}"
+    return found
+
+
+def modes(devices: Sequence[int]) -> Iterator[tuple[str, int, str]]:
+    """(Mode, number of devices, solver) of each try."""
+    for mode in ("forward", "training"):
+        for count in devices:
+            yield from ((mode, count, solver) for solver in (("balanced",) if count == 1 else ("balanced", "random")))
+
+
+def one(name: str, devices: Sequence[int]) -> None:
+    """Try one architecture, and print what comes of it as JSON."""
+    torch.set_num_threads(1)
+    for mode, count, solver in modes(devices):
+        torch.compiler.reset()
+        print(json.dumps(asdict(cover(entries()[name], mode, count, solver))), flush=True)
+
+
+def apart(name: str, devices: Sequence[int], timeout: float) -> list[Found]:
+    """Try one architecture in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.coverage", "--one", name, "--devices", *map(str, devices)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        output, fate = done.stdout, f"ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
+    except subprocess.TimeoutExpired as late:
+        output, fate = (late.stdout or b"").decode(), f"took more than {timeout:g} s"
+    found = [Found(**json.loads(text)) for text in output.splitlines() if text.startswith("{")]
+    missing = list(modes(devices))[len(found) :]
+    return found + [Found(name, mode, count, solver, reason=fate) for mode, count, solver in missing]
+
+
+def line(found: Found) -> str:
+    """What is printed of one try."""
+    breaks = "whole" if found.graphs == 1 else f"{found.graphs - 1} breaks" if found.graphs else "-"
+    said = f"{found.error:.0e}" if found.correct else f"NOT: {found.reason}"
+    times = f"{found.first:6.1f} s {found.later / max(found.eager, 1e-9):6.1f}"
+    head = f"{found.name:28}{found.mode:10}{found.devices:2} {found.solver:9}"
+    return f"{head}{found.ops:6} {breaks:10}{found.captures:3} {times}  {said}"
+
+
+def main() -> None:
+    """Try all, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="of architectures; by default all")
+    parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--jobs", type=int, default=2, help="architectures at a time")
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds for an architecture")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        one(options.one, options.devices)
+        return
+    known = entries()
+    names = options.names or list(known)
+    out = sys.stderr if options.json else sys.stdout
+    absent = [name for name in names if importlib.util.find_spec(known[name].needs) is None]
+    names = [name for name in names if name not in absent]
+    print(f"{'model':28}{'mode':10}devices placed  ops graphs captures first  to eager  error", file=out)
+    rows: list[Found] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(lambda name: apart(name, options.devices, options.timeout), names):
+            rows += found
+            print("\n".join(line(f) for f in found), file=out, flush=True)
+    _conclude(rows, absent, out)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def _conclude(rows: Sequence[Found], absent: Sequence[str], out: Any) -> None:
+    names = list(dict.fromkeys(row.name for row in rows))
+    wrong = list(dict.fromkeys(row.name for row in rows if not row.correct))
+    whole = [name for name in names if all(row.graphs == 1 for row in rows if row.name == name)]
+    print(
+        f"{len(names)} architectures: {len(names) - len(wrong)} correct in all, {len(whole)} without a graph break",
+        file=out,
+    )
+    print(f"not correct: {', '.join(wrong) or 'none'}", file=out)
+    if absent:
+        print(f"left out, for their packages are not installed: {', '.join(absent)}", file=out)
+
+
+if __name__ == "__main__":
+    main()
