@@ -41,6 +41,10 @@ _DROPS = (
     "classifier_dropout_prob",
     "embedding_dropout",
     "layerdrop",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+    "router_jitter_noise",
+    "drop_path_rate",
     "residual_dropout",
     "classifier_dropout",
 )

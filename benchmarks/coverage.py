@@ -117,7 +117,7 @@ def difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) 
         wide = torch.complex128 if b.is_complex() else torch.float64
         off = torch.nan_to_num((a.to(wide) - b.to(wide)).abs(), nan=0.0 if torch.equal(a.isnan(), b.isnan()) else 1e9)
         worst = max(
-            worst, float(off.norm()) / max(float(torch.nan_to_num(b.to(wide).abs()).norm()), 1e-4 * scale, 1e-12)
+            worst, float(off.norm()) / max(float(torch.nan_to_num(b.to(wide).abs()).norm()), 1e-3 * scale, 1e-12)
         )
     return worst
 

@@ -100,3 +100,27 @@ def test_graph_breaks_are_named_in_the_plan(tmp_path: Path) -> None:
     assert "1 graph break(s)" in str(first)
     first.save(tmp_path / "plan.json")
     assert tp.Plan.load(tmp_path / "plan.json").broken == first.broken
+
+
+class Recurrent(nn.Module):
+    """An LSTM, or a GRU."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.cells, self.last = getattr(nn, kind)(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.cells(x)[0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_recurrent_layers_are_captured_whole(kind: str) -> None:
+    torch.manual_seed(0)
+    reference, x = Recurrent(kind), torch.randn(4, 5, 6)
+    model = copy.deepcopy(reference)
+    loss = reference(x).square().mean()
+    loss.backward()
+    step = tp.compile(model, loss_fn=lambda y: y.square().mean(), microbatches=2, topology="local:2", solver="random")
+    torch.testing.assert_close(step(x), loss.detach())
+    for mine, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)

@@ -27,7 +27,7 @@ class Noisy(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, *others = self.blocks
-        x = x + first(x) + 0.1 * torch.rand_like(x)
+        x = x + first(x) + 0.1 * torch.rand_like(x) + 0.1 * torch.rand(x.shape, device=x.device)
         for block in others:
             x = x + checkpoint(block, x, use_reentrant=False)
         return self.last(x)

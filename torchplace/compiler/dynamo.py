@@ -6,12 +6,14 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
+from unittest import mock
 
 import torch
 from torch import fx
+from torch._decomp import decompositions
 from torch._dynamo import config as dynamo_config
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
@@ -20,6 +22,7 @@ from torch._functorch import config as functorch_config
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
+from torchplace.compiler.hugging_face import prepare
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -30,6 +33,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 Runner = Callable[[list[Any]], Sequence[Any]]
 """Runs a part of a captured graph: takes its inputs in a list that it may empty, returns its outputs."""
+
+_SELECT_LSTM = "select_one_layer_lstm_function"
+"""What AOTAutograd asks how to take a layer of an LSTM apart."""
 
 
 def source_of(placeholder: fx.Node) -> str:
@@ -116,8 +122,13 @@ def compile_with_aot(
         keep_inference_input_mutations=True,
     )
     # Donated buffers would make `retain_graph=True` an error.
-    with functorch_config.patch(donated_buffer=False):
+    with functorch_config.patch(donated_buffer=False), mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
         return backend(module, inputs)
+
+
+def _unrolled(*_: Any) -> Callable[..., Any]:
+    """An LSTM's layer, step by step: oneDNN's single op has a backward only where autograd itself runs its forward."""
+    return decompositions.one_layer_lstm
 
 
 def split_joint(joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
@@ -164,6 +175,7 @@ def break_of(module: fx.GraphModule) -> str:
 
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
     """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
+    prepare(module)
     module._compiled_call_impl = compile_function(call_of(module), backend, **options)
 
 
@@ -202,15 +214,18 @@ def named_apart(function: Any) -> Callable[..., Any]:
 def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
-    Where it must be one graph, what it logs is left out: Dynamo would break the graph there.
+    Where it must be one graph, what it logs is left out: Dynamo would break the graph there. Recurrent layers are
+    traced, too; by itself, Dynamo leaves them to eager, for a graph of all their steps may be large.
     """
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
-    ignored = _logging() if options.get("fullgraph") else set()
+    settings: dict[str, Any] = {"allow_rnn": True}
+    if options.get("fullgraph"):
+        settings["ignore_logging_functions"] = _logging()
 
     def placed(*args: Any, **kwargs: Any) -> Any:
         try:
-            with dynamo_config.patch(ignore_logging_functions=ignored) if ignored else nullcontext():
+            with dynamo_config.patch(**settings):
                 return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)

@@ -52,7 +52,7 @@ def op_seed(seed: int, key: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def draw(device: torch.device, seed: int, key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def draw(device: torch.device, seed: int, key: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call an op that draws random numbers with its own seed; the caller's generator stays as it is.
 
     Default generators belong to the process, so that only one thread at a time may borrow one.
