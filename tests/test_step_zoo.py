@@ -46,11 +46,10 @@ def eager(model: nn.Module, inputs: dict[str, Any], microbatches: int) -> dict[s
 
 @functools.cache
 def build(name: str) -> nn.Module:
-    """A model; those that write into their configuration at their first call, and are captured anew, have had it."""
-    model = MODELS[name].build()
-    if name in ("vit", "resnet50"):
-        with torch.no_grad():
-            model.eval()(**labelled(name, 1))
+    """A model that has been called once: at its first call Mixtral installs hooks, under a lock, which breaks a graph."""
+    model = MODELS[name].build().eval()
+    with torch.no_grad():
+        model(**labelled(name, 1))
     return model.train()
 
 

@@ -14,7 +14,6 @@ from torch.utils import _pytree as pytree
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer
 from torchplace.compiler.homes import home_of, meta_counts_as, set_home
-from torchplace.compiler.hugging_face import prepare
 from torchplace.errors import CaptureError, TorchplaceError
 
 
@@ -57,8 +56,6 @@ def capture_dry(
         return [_never_run] * len(captured.parts)
 
     model = target if model is None else model
-    if isinstance(model, nn.Module):
-        prepare(model)
     home = _home(model, args, kwargs)
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
     with meta_counts_as(home), _on_meta(model, stands) as names, torch.set_grad_enabled(training):

@@ -22,7 +22,6 @@ from torch._functorch import config as functorch_config
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
-from torchplace.compiler.hugging_face import prepare
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -175,7 +174,6 @@ def break_of(module: fx.GraphModule) -> str:
 
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
     """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
-    prepare(module)
     module._compiled_call_impl = compile_function(call_of(module), backend, **options)
 
 

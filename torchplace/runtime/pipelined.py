@@ -17,7 +17,6 @@ from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
-from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
 from torchplace.errors import CaptureError, OptionError
@@ -212,8 +211,6 @@ class Step:
 
     def _compiled_for(self, returned: bool) -> Callable[..., Any]:
         if returned not in self._compiled:
-            if isinstance(self.model, nn.Module):
-                prepare(self.model)
             function = step_function(self.model, self.loss_fn, returned=returned)
             plan, run = _weakly(self._plan), _weakly(self._run_captured)
             capturer = StepCapturer(plan, run, self.name, _weakly(self._names), self._arguments)

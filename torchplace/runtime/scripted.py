@@ -26,8 +26,8 @@ from torchplace.runtime.portable import portable
 
 _log = logging.getLogger(__name__)
 
-LEAST = 2
-"""Ops in a row for which a function is made."""
+LEAST = 6
+"""Ops in a row for which a function is made: it takes about a millisecond for each of them to compile."""
 _LINE = re.compile(r'File "<string>", line (\d+)')
 _TYPES: dict[str, type[Exception]] = {"out of memory": torch.OutOfMemoryError, "index out of range": IndexError}
 """What errors say that are of a type of their own."""
