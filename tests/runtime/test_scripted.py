@@ -84,9 +84,10 @@ def test_an_overload_that_does_something_else_is_left_to_python() -> None:
     graph = single("aten.pow.Scalar", torch.tensor(2.0))
     graph.ops[-1].args = (2, graph.ops[0].outputs[0])  # a number to the power of a tensor
     assert torch.equal(made(graph)([torch.ones(3, 4)], 0)[0], torch.full((3, 4), 4.0))
-    source = scripted._function(["v1 = torch.ops.aten.pow(v0, v0)"], ["v0"], ["v1"])
-    assert scripted._takes("\n".join(source), "aten.pow.Tensor_Tensor")
-    assert not scripted._takes("\n".join(source), "aten.pow.Scalar")
+    graph.ops[-1].rewire((graph.ops[0].outputs[0],) * 2)
+    source = scripted._source(graph.ops[-1:], ["twice"], ["last"], CPU)
+    assert scripted._takes(source, "aten.pow.Tensor_Tensor")
+    assert not scripted._takes(source, "aten.pow.Scalar")
 
 
 def test_values_are_freed_after_their_last_use() -> None:

@@ -110,10 +110,17 @@ class _Writer:
             return f"draw(seed, {self.keys[op.name]!r}, {', '.join([function, *parts])})"
         return f"{function}({', '.join(parts)})"
 
+    def item(self, item: Op | Piece, dying: Sequence[str]) -> None:
+        """One line for an op, or for several."""
+        if isinstance(item, Op):
+            self.op(item, dying)
+        else:
+            self.piece(item, dying)
+
     def op(self, op: Op, dying: Sequence[str]) -> None:
         """One line for one op, so that a traceback's line number names it."""
         results = [self.name(v.name) for v in op.outputs]
-        left = f"{', '.join(results)}, = " if _is_multiple(op) else "".join(f"{r} = " for r in results)
+        left = f"{', '.join(results)}, = " if is_multiple(op) else "".join(f"{r} = " for r in results)
         drop = f"; del {', '.join(dying)}" if dying else ""
         self.lines.append(f"    {left}{self.call(op)}{drop}")
 
@@ -127,7 +134,8 @@ class _Writer:
         self.lines.append(f"    {boxed}; {drop}{results and f'{results}= '}{call}")
 
 
-def _is_multiple(op: Op) -> bool:
+def is_multiple(op: Op) -> bool:
+    """Whether an op returns several values, or a list of them, rather than one."""
     return bool(op.outputs) and op.outputs[0].name != op.name
 
 
@@ -150,7 +158,7 @@ def make_kernel(
     writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
     dying = _last_uses(ops, run)
     for op, last in zip(ops, dying, strict=True):
-        (writer.op if isinstance(op, Op) else writer.piece)(op, [writer.name(v) for v in last])  # type: ignore[arg-type]
+        writer.item(op, [writer.name(v) for v in last])
     writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")
     filename = f"<torchplace {graph.name} {run.segment}>"
     exec(compile("\n".join(writer.lines), filename, "exec"), writer.bound)

@@ -21,7 +21,7 @@ from torchplace.compiler.graph import Graph, Here, Op, Value
 from torchplace.compiler.instructions import Run
 from torchplace.compiler.targets import resolve_target
 from torchplace.compiler.types import TensorType
-from torchplace.runtime.kernels import Kernel, Piece, make_kernel, names, op_error
+from torchplace.runtime.kernels import Kernel, Piece, is_multiple, make_kernel, names, op_error
 from torchplace.runtime.portable import portable
 
 _log = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ def make_scripted(
     Ops of Python, of other libraries, with graphs of their own, that draw random numbers or whose values are no tensors
     are called by Python, and so are all where a dispatch mode of the caller's has to see them.
     """
+    plain = functools.cache(lambda: make_kernel(graph, ops, run, device, where, keys))
     rows = _rows(ops, device)
     if not any(isinstance(row, list) for row in rows):
-        return make_kernel(graph, ops, run, device, where, keys)
+        return plain()
     try:
         quick = make_kernel(graph, _compiled(rows, run, device, where), run, device, where, keys)
     except Exception as error:  # torch.jit is deprecated; without it things work as well, if not as fast
         _log.warning("segment %s of %r on %s is run by Python: %s", run.segment, graph.name, where, error)
-        return make_kernel(graph, ops, run, device, where, keys)
-    plain = functools.cache(lambda: make_kernel(graph, ops, run, device, where, keys))
+        return plain()
 
     def segment(args: list[Any], seed: int) -> Sequence[Any]:
         return plain()(args, seed) if dispatch_modes_active() else quick(args, seed)
@@ -85,14 +85,8 @@ def _is_known(op: Op, device: torch.device) -> bool:
         return False
     if not all(isinstance(v.type, TensorType) for v in (*op.inputs, *op.outputs)):
         return False
-    numbers: dict[str, str] = {}
     try:
-        lines = _function(
-            [_line(op, device, lambda name: numbers.setdefault(name, f"v{len(numbers)}"))],
-            [numbers[v.name] for v in op.inputs],
-            [numbers[v.name] for v in op.outputs],
-        )
-        return _takes("\n".join(lines), op.target)
+        return _takes(_source([op], names(op.inputs), names(op.outputs), device), op.target)
     except _UnknownError:
         return False
 
@@ -121,7 +115,7 @@ def _line(op: Op, device: torch.device, name: Callable[[str], str]) -> str:
     parts = [_literal(a, kind, device, name) for a, kind in zip(op.args, kinds.values(), strict=False)]
     parts += [f"{key}={_literal(a, kinds[key], device, name)}" for key, a in op.kwargs.items()]
     results = "".join(f"{name(v.name)}, " for v in op.outputs)
-    left = results if op.outputs and op.outputs[0].name != op.name else results.rstrip(", ")
+    left = results if is_multiple(op) else results.rstrip(", ")
     return f"{left} = torch.ops.aten.{op.target.split('.')[1]}({', '.join(parts)})"
 
 
@@ -152,16 +146,27 @@ def _literal(argument: Any, kind: str, device: torch.device, name: Callable[[str
     raise _UnknownError(repr(argument))
 
 
-def _function(lines: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
-    """The lines of a function that takes its inputs out of a list, so that they are freed after their last use."""
-    taken = [f"    {name} = args.pop()" for name in reversed(inputs)]
-    return [
-        "def segment(args: List[Tensor]):",
-        *taken,
-        *(f"    {line}" for line in lines),
-        f"    return [{', '.join(outputs)}]",
-        "",
-    ]
+def _source(ops: Sequence[Op], inputs: Sequence[str], outputs: Sequence[str], device: torch.device) -> str:
+    """A function that takes its inputs out of a list, so that they are freed after their last use.
+
+    Values are numbered, so that the same ops of other names come to the same text. The first op stands in the line
+    `_first_line(inputs)`.
+
+    Raises:
+        _UnknownError: an argument of an op has no literal.
+    """
+    numbers: dict[str, str] = {}
+
+    def name(value: str) -> str:
+        return numbers.setdefault(value, f"v{len(numbers)}")
+
+    taken = [f"{name(value)} = args.pop()" for value in inputs][::-1]
+    lines = [*taken, *(_line(op, device, name) for op in ops), f"return [{', '.join(map(name, outputs))}]"]
+    return "\n    ".join(["def segment(args: List[Tensor]):", *lines]) + "\n"
+
+
+def _first_line(inputs: Sequence[str]) -> int:
+    return len(inputs) + 2
 
 
 class Scripted:
@@ -187,16 +192,7 @@ class Scripted:
         self.box: Callable[[list[Any]], Any] = torch._C.ScriptList
         self.inputs: Sequence[str] = list(dict.fromkeys(v.name for op in ops for v in op.inputs if v.name not in made))
         self.outputs: Sequence[str] = [v.name for op in ops for v in op.outputs if v.name in wanted]
-        numbers: dict[str, str] = {}
-
-        def name(value: str) -> str:
-            return numbers.setdefault(value, f"v{len(numbers)}")
-
-        inputs = [name(value) for value in self.inputs]
-        lines = [_line(op, device, name) for op in ops]
-        source = _function(lines, inputs, [name(value) for value in self.outputs])
-        self.first = len(inputs) + 2  # the line of the first op
-        self.function = torch.jit.CompilationUnit("\n".join(source)).segment
+        self.function = torch.jit.CompilationUnit(_source(ops, self.inputs, self.outputs, device)).segment
 
     def __call__(self, args: Any) -> list[Any]:
         """Run it.
@@ -221,6 +217,6 @@ class Scripted:
         """The op that has failed, and why, without the interpreter's account of where it was: there, types are lost."""
         text = str(error)
         found = _LINE.findall(text)
-        op = self.ops[int(found[-1]) - self.first] if found else None
+        op = self.ops[int(found[-1]) - _first_line(self.inputs)] if found else None
         text = text.rpartition("\nRuntimeError: ")[2].strip()
         return op, next((kind for part, kind in _TYPES.items() if part in text), RuntimeError)(text)
