@@ -45,6 +45,7 @@ class Sender:
         """Through a connection that keeps messages apart, and passes file descriptors."""
         self._connection = connection
         self._segments: list[Segment] = []
+        self._untold: list[int] = []  # file descriptors of segments that the receiver does not know yet
         self._free: dict[int, deque[tuple[int, int, int]]] = {}  # size -> blocks, those used longest ago first
 
     def send(self, row: torch.Tensor) -> None:
@@ -53,17 +54,16 @@ class Sender:
         Raises:
             OSError: the receiver is gone, or there is no memory left.
         """
-        known = len(self._segments)
         number, block, begin = self._block(_rounded(row.nbytes))
         segment = self._segments[number]
         np.copyto(segment.memory[begin : begin + row.nbytes], row.numpy())
         segment.flags[block] = 1
         note = _FORM.pack(number, block, begin, row.nbytes)
-        if number < known:
+        if self._untold:
+            socket.send_fds(self._connection, [note], self._untold)
+            os.close(self._untold.pop())
+        else:
             self._connection.send(note)
-            return
-        socket.send_fds(self._connection, [note], [self._handle])
-        os.close(self._handle)
 
     def _block(self, size: int) -> tuple[int, int, int]:
         """A block that nobody uses."""
@@ -83,9 +83,9 @@ class Sender:
 
     def _share_more(self, size: int) -> None:
         nbytes = max(SEGMENT, _FLAGS + size)
-        self._handle = os.memfd_create("torchplace", os.MFD_CLOEXEC)
-        os.posix_fallocate(self._handle, 0, nbytes)  # what is not there later ends the process with SIGBUS
-        self._segments.append(Segment(self._handle, nbytes))
+        self._untold.append(os.memfd_create("torchplace", os.MFD_CLOEXEC))
+        os.posix_fallocate(self._untold[-1], 0, nbytes)  # what is not there later ends the process with SIGBUS
+        self._segments.append(Segment(self._untold[-1], nbytes))
 
 
 class Receiver:

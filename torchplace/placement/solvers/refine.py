@@ -51,6 +51,7 @@ class Refinement:
     ) -> None:
         self.problem, self.seed, self.seconds, self.until = problem, seed, seconds, until
         self.stages = (FEW, 1.0) if not problem.steady else (1.0,)
+        self.each = TURNS // len(self.stages)  # turns of a stage
         self.found: list[Mapping[str, str]] = list(starts)
         self.stage = 0
         self._begin()
@@ -67,9 +68,8 @@ class Refinement:
 
     def next(self) -> list[dict[str, str]]:
         """Placements that the next turn finds, the best first; none where there is nothing to search, or no time."""
-        each = TURNS // len(self.stages)
         last = self.stage == len(self.stages) - 1
-        if not last and (self.turn == each or self.idle == IDLE):
+        if not last and (self.turn == self.each or self.idle == IDLE):
             self._next_stage()
         elif self.idle == IDLE:
             return []
@@ -115,8 +115,7 @@ class Refinement:
     def _until(self) -> float:
         """An equal part of what is left for each of the turns to come; for those beyond them all of it."""
         now = monotonic()
-        each = TURNS // len(self.stages)
-        to_come = max(1, each - self.turn) + each * (len(self.stages) - 1 - self.stage)
+        to_come = max(1, self.each - self.turn) + self.each * (len(self.stages) - 1 - self.stage)
         return now + max(0.0, self.until - now) / to_come
 
 
