@@ -124,3 +124,11 @@ def test_recurrent_layers_are_captured_whole(kind: str) -> None:
     torch.testing.assert_close(step(x), loss.detach())
     for mine, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_a_recurrent_model_that_is_called_has_no_graph_break() -> None:
+    torch.manual_seed(0)
+    reference, x = Recurrent("GRU"), torch.randn(4, 5, 6)
+    placed = tp.compile(copy.deepcopy(reference), topology="local:2", solver="random")
+    torch.testing.assert_close(placed(x), reference(x))
+    assert [plan.broken for plan in tp.plans(placed)] == [""]

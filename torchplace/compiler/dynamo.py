@@ -6,7 +6,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import Any, TypeVar
 from unittest import mock
@@ -174,7 +174,8 @@ def break_of(module: fx.GraphModule) -> str:
 
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
     """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
-    module._compiled_call_impl = compile_function(call_of(module), backend, **options)
+    recurrent = any(isinstance(part, torch.nn.RNNBase) for part in module.modules())
+    module._compiled_call_impl = compile_function(call_of(module), backend, recurrent=recurrent, **options)
 
 
 def argument_names(module: torch.nn.Module) -> tuple[str, ...]:
@@ -209,21 +210,29 @@ def named_apart(function: Any) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compile_function(
+    function: Callable[..., Any], backend: Callable[..., Any], recurrent: bool = True, **options: Any
+) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
     Where it must be one graph, what it logs is left out: Dynamo would break the graph there. Recurrent layers are
     traced, too; by itself, Dynamo leaves them to eager, for a graph of all their steps may be large.
+
+    Args:
+        function: what is compiled.
+        backend: is given what Dynamo captures.
+        recurrent: it may have recurrent layers. Another setting of Dynamo's takes some 20 us of every call.
+        options: of `torch.compile`.
     """
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
-    settings: dict[str, Any] = {"allow_rnn": True}
+    settings: dict[str, Any] = {"allow_rnn": True} if recurrent else {}
     if options.get("fullgraph"):
         settings["ignore_logging_functions"] = _logging()
 
     def placed(*args: Any, **kwargs: Any) -> Any:
         try:
-            with dynamo_config.patch(**settings):
+            with dynamo_config.patch(**settings) if settings else nullcontext():
                 return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
