@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks._coverage_entry import Entry, Inputs
-from benchmarks._coverage_text import WIDTH, make, tokens
+from benchmarks._coverage_text import COMMON, WIDTH, make, tokens
 
 _VIT = {
     "hidden_size": WIDTH,
@@ -87,6 +87,55 @@ SEEING: dict[str, tuple[str, str, dict[str, Any], int]] = {
     ),
 }
 """Name -> the class's beginning and ending, its configuration, and the size of its images."""
+
+_UNET = {"sample_size": 16, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+DENOISING: dict[str, tuple[str, dict[str, Any], Callable[[int], Inputs]]] = {
+    "unet": (
+        "UNet2DModel",
+        {
+            **_UNET,
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        },
+        lambda batch: ((images(batch, 16), torch.arange(batch) + 3), {}),
+    ),
+    "unet-conditional": (
+        "UNet2DConditionModel",
+        {
+            **_UNET,
+            "cross_attention_dim": 16,
+            "attention_head_dim": 4,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        },
+        lambda batch: ((images(batch, 16, 4), torch.arange(batch) + 3, sound(batch, 6 * 16).view(batch, 6, 16)), {}),
+    ),
+    "autoencoder": (
+        "AutoencoderKL",
+        {
+            "block_out_channels": (8, 16),
+            "norm_num_groups": 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        },
+        lambda batch: ((images(batch, 16),), {}),
+    ),
+    "dit": (
+        "DiTTransformer2DModel",
+        {
+            "num_attention_heads": 4,
+            "attention_head_dim": 8,
+            "in_channels": 3,
+            "num_layers": 2,
+            "sample_size": 16,
+            "patch_size": 2,
+            "norm_num_groups": 4,
+            "num_embeds_ada_norm": 10,
+        },
+        lambda batch: ((images(batch, 16), torch.arange(batch) + 3, torch.arange(batch) % 5), {}),
+    ),
+}
+"""Name -> the class of diffusers, its configuration, and the arguments of a call."""
 
 TIMM = (
     "resnet18",
@@ -204,16 +253,7 @@ def _hearing() -> Iterator[Entry]:
 
 def _of_several_kinds() -> Iterator[Entry]:
     """Text and images."""
-    text = {
-        "vocab_size": 96,
-        "hidden_size": WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "max_position_embeddings": 64,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-    }
+    text = {k: v for k, v in COMMON.items() if k != "pad_token_id"}
     vision = {k: v for k, v in _VIT.items() if k != "num_labels"}
     for name, beginning in (("clip", "CLIP"), ("siglip", "Siglip")):
         settings = {"text_config": text, "vision_config": vision, "projection_dim": 16}
@@ -226,74 +266,18 @@ def _of_several_kinds() -> Iterator[Entry]:
 
 
 def _denoising() -> Iterator[Entry]:
-    def unet() -> nn.Module:
-        from diffusers import UNet2DModel
+    for name, (kind, settings, inputs) in DENOISING.items():
+        yield Entry(f"diffusers-{name}", "diffusers", _diffusers(kind, settings), inputs)
 
-        model: nn.Module = UNet2DModel(
-            sample_size=16,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        )
+
+def _diffusers(kind: str, settings: dict[str, Any]) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import diffusers
+
+        model: nn.Module = getattr(diffusers, kind)(**settings)
         return model
 
-    def conditional() -> nn.Module:
-        from diffusers import UNet2DConditionModel
-
-        model: nn.Module = UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            cross_attention_dim=16,
-            attention_head_dim=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        )
-        return model
-
-    def coder() -> nn.Module:
-        from diffusers import AutoencoderKL
-
-        model: nn.Module = AutoencoderKL(
-            block_out_channels=(8, 16),
-            norm_num_groups=4,
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-        )
-        return model
-
-    def transformer() -> nn.Module:
-        from diffusers import DiTTransformer2DModel
-
-        model: nn.Module = DiTTransformer2DModel(
-            num_attention_heads=4,
-            attention_head_dim=8,
-            in_channels=3,
-            num_layers=2,
-            sample_size=16,
-            patch_size=2,
-            norm_num_groups=4,
-            num_embeds_ada_norm=10,
-        )
-        return model
-
-    yield Entry("diffusers-unet", "diffusers", unet, lambda b: ((images(b, 16), torch.arange(b) + 3), {}))
-    yield Entry(
-        "diffusers-unet-conditional",
-        "diffusers",
-        conditional,
-        lambda b: ((images(b, 16, 4), torch.arange(b) + 3, sound(b, 6 * 16).view(b, 6, 16)), {}),
-    )
-    yield Entry("diffusers-autoencoder", "diffusers", coder, lambda b: ((images(b, 16),), {}))
-    yield Entry(
-        "diffusers-dit",
-        "diffusers",
-        transformer,
-        lambda b: ((images(b, 16), torch.arange(b) + 3, torch.arange(b) % 5), {}),
-    )
+    return build
 
 
 class _Graphs(nn.Module):

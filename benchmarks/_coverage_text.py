@@ -12,7 +12,7 @@ from benchmarks._coverage_entry import Entry, Inputs
 
 VOCABULARY, LENGTH, WIDTH = 96, 16, 32
 
-_COMMON = {
+COMMON = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
     "num_hidden_layers": 2,
@@ -23,7 +23,7 @@ _COMMON = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
-_GROUPED = {**_COMMON, "num_key_value_heads": 2, "head_dim": 8}
+_GROUPED = {**COMMON, "num_key_value_heads": 2, "head_dim": 8}
 _LAYERS = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4, "n_embd": WIDTH, "n_positions": 64}
 _DROPS = (
     "hidden_dropout_prob",
@@ -54,20 +54,20 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt-neo": (
         "GPTNeo",
         {
-            **_COMMON,
+            **COMMON,
             "num_layers": 2,
             "num_heads": 4,
             "attention_types": [[["global", "local"], 1]],
             "window_size": 8,
         },
     ),
-    "gpt-neox": ("GPTNeoX", _COMMON),
+    "gpt-neox": ("GPTNeoX", COMMON),
     "gpt-j": ("GPTJ", {**_LAYERS, "rotary_dim": 4}),
     "codegen": ("CodeGen", {**_LAYERS, "rotary_dim": 4}),
-    "opt": ("OPT", {**_COMMON, "ffn_dim": 48, "word_embed_proj_dim": WIDTH}),
+    "opt": ("OPT", {**COMMON, "ffn_dim": 48, "word_embed_proj_dim": WIDTH}),
     "bloom": ("Bloom", {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": 2, "n_head": 4}),
     "mpt": ("Mpt", {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}),
-    "falcon": ("Falcon", {**_COMMON, "new_decoder_architecture": False}),
+    "falcon": ("Falcon", {**COMMON, "new_decoder_architecture": False}),
     "llama": ("Llama", _GROUPED),
     "mistral": ("Mistral", {**_GROUPED, "sliding_window": 8}),
     "mixtral": ("Mixtral", {**_GROUPED, "num_local_experts": 4, "output_router_logits": True}),
@@ -80,7 +80,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("Gemma", _GROUPED),
     "gemma2": ("Gemma2", {**_GROUPED, "sliding_window": 8, "query_pre_attn_scalar": 8}),
     "gemma3": ("Gemma3", {**_GROUPED, "sliding_window": 8, "_config": "Gemma3TextConfig"}),
-    "phi": ("Phi", _COMMON),
+    "phi": ("Phi", COMMON),
     "phi3": ("Phi3", {**_GROUPED, "rope_scaling": None}),
     "stablelm": ("StableLm", _GROUPED),
     "starcoder2": ("Starcoder2", _GROUPED),
@@ -93,7 +93,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek-v3": (
         "DeepseekV3",
         {
-            **_COMMON,
+            **COMMON,
             "num_key_value_heads": 4,
             "q_lora_rank": 16,
             "kv_lora_rank": 16,
@@ -108,7 +108,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
             "first_k_dense_replace": 1,
         },
     ),
-    "biogpt": ("BioGpt", _COMMON),
+    "biogpt": ("BioGpt", COMMON),
     "xglm": (
         "XGLM",
         {"vocab_size": VOCABULARY, "d_model": WIDTH, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48},
@@ -135,24 +135,24 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name -> the class's beginning, and its configuration."""
 
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bert": ("Bert", _COMMON),
-    "roberta": ("Roberta", {**_COMMON, "pad_token_id": 1, "max_position_embeddings": 70}),
+    "bert": ("Bert", COMMON),
+    "roberta": ("Roberta", {**COMMON, "pad_token_id": 1, "max_position_embeddings": 70}),
     "distilbert": (
         "DistilBert",
         {"vocab_size": VOCABULARY, "dim": WIDTH, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     ),
-    "albert": ("Albert", {**_COMMON, "embedding_size": 16}),
-    "electra": ("Electra", {**_COMMON, "embedding_size": 16}),
-    "deberta-v2": ("DebertaV2", {**_COMMON, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
-    "mpnet": ("MPNet", {**_COMMON, "max_position_embeddings": 70}),
-    "squeezebert": ("SqueezeBert", {**_COMMON, "embedding_size": WIDTH}),
-    "convbert": ("ConvBert", {**_COMMON, "embedding_size": WIDTH, "conv_kernel_size": 3}),
-    "fnet": ("FNet", _COMMON),
-    "big-bird": ("BigBird", {**_COMMON, "attention_type": "original_full"}),
-    "longformer": ("Longformer", {**_COMMON, "attention_window": [8, 8], "max_position_embeddings": 70}),
-    "nystromformer": ("Nystromformer", {**_COMMON, "segment_means_seq_len": 16, "num_landmarks": 4}),
+    "albert": ("Albert", {**COMMON, "embedding_size": 16}),
+    "electra": ("Electra", {**COMMON, "embedding_size": 16}),
+    "deberta-v2": ("DebertaV2", {**COMMON, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "mpnet": ("MPNet", {**COMMON, "max_position_embeddings": 70}),
+    "squeezebert": ("SqueezeBert", {**COMMON, "embedding_size": WIDTH}),
+    "convbert": ("ConvBert", {**COMMON, "embedding_size": WIDTH, "conv_kernel_size": 3}),
+    "fnet": ("FNet", COMMON),
+    "big-bird": ("BigBird", {**COMMON, "attention_type": "original_full"}),
+    "longformer": ("Longformer", {**COMMON, "attention_window": [8, 8], "max_position_embeddings": 70}),
+    "nystromformer": ("Nystromformer", {**COMMON, "segment_means_seq_len": 16, "num_landmarks": 4}),
     "xlnet": ("XLNetLMHead", {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_layer": 2, "n_head": 4, "d_inner": 48}),
-    "modernbert": ("ModernBert", {**_COMMON, "global_attn_every_n_layers": 2, "local_attention": 8}),
+    "modernbert": ("ModernBert", {**COMMON, "global_attn_every_n_layers": 2, "local_attention": 8}),
     "funnel": (
         "Funnel",
         {

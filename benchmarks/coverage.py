@@ -30,10 +30,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from benchmarks import _coverage_other, _coverage_text
 from benchmarks._coverage_entry import Entry
+from benchmarks._outputs import floating
 
 TOLERANCE = 1e-4
 BATCHES = (3, 5)
@@ -78,15 +78,6 @@ class Found:
 def entries() -> dict[str, Entry]:
     """All architectures, by name."""
     return {entry.name: entry for entry in (*_coverage_text.entries(), *_coverage_other.entries())}
-
-
-def floating(output: Any) -> list[torch.Tensor]:
-    """The floating-point tensors of an output, however they are nested, in order."""
-    plain = dict(output) if isinstance(output, dict) else output
-    if hasattr(plain, "__dataclass_fields__") and not isinstance(plain, type):
-        plain = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
-    leaves = pytree.tree_leaves(plain)
-    return [t for t in leaves if isinstance(t, torch.Tensor) and (t.is_floating_point() or t.is_complex())]
 
 
 def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -> list[torch.Tensor]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import transformers as hf
 from torch import nn
-from torch.utils import _pytree as pytree
 
+from benchmarks._outputs import floating
 from examples.two_tower import TwoTower
 from examples.unet import UNet
 
@@ -45,11 +45,6 @@ class Entry:
         return self.name
 
 
-def floating(output: Any) -> list[torch.Tensor]:
-    """The floating-point tensors of an output, however they are nested, in order."""
-    return [t for t in pytree.tree_leaves(_plain(output)) if isinstance(t, torch.Tensor) and t.is_floating_point()]
-
-
 def loss(output: Any) -> torch.Tensor:
     """A number that depends on every element of every floating-point output, on each with another weight."""
     return torch.stack([_weighted(t) for t in floating(output) if t.requires_grad]).sum()
@@ -58,11 +53,6 @@ def loss(output: Any) -> torch.Tensor:
 def _weighted(tensor: torch.Tensor) -> torch.Tensor:
     weights = torch.arange(tensor.numel(), dtype=torch.float64).mul(math.sqrt(2)).cos()
     return (tensor.flatten() * weights.to(tensor.dtype)).sum() / math.sqrt(tensor.numel())
-
-
-def _plain(output: Any) -> Any:
-    """Outputs of Hugging Face as dicts: only some of their classes are known to `pytree`."""
-    return {k: _plain(v) for k, v in output.items()} if isinstance(output, dict) else output
 
 
 def _generator(batch: int) -> torch.Generator:
