@@ -14,6 +14,8 @@ from torchplace.compiler.dry import capture_dry
 from torchplace.errors import CostError
 from torchplace.placement.planning import Request
 from torchplace.placement.topology import Topology
+from torchplace.placement.topology.figures import CpuFigures, write_figures
+from torchplace.placement.topology.local import pair_threads
 from torchplace.runtime import calibration_set, op_times
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.progress import nobody
@@ -24,6 +26,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
     monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(op_times, "ROUNDS", 1)
+    # As if this machine had been calibrated, which takes a minute; `test_calibrate.py` does it.
+    write_figures(pair_threads(), CpuFigures(calibrated=True))
 
 
 @pytest.fixture

@@ -37,6 +37,15 @@ def interrupt_soon() -> Iterator[None]:
     yield
 
 
+@pytest.fixture
+def interrupted_as_python_does() -> Iterator[None]:
+    """A shell starts what runs in the background with interrupts ignored, and Python leaves that as it is."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted_as_python_does")
 def test_an_interrupt_is_raised_at_once_and_so_is_the_next() -> None:
     model = packing(200)
     before = signal.getsignal(signal.SIGINT)
