@@ -31,7 +31,7 @@ from torchplace.compiler.verify import verify
 from torchplace.errors import OptionError, RankError
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import own_device
-from torchplace.runtime.interpreter import ABORT, Aborted, Call, DeviceProgram, Env, Step
+from torchplace.runtime.interpreter import ABORT, Aborted, Behind, Call, DeviceProgram, Env, Step
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.mail import Expected, GroupPost, Inbox, Outbox, Post, SharedPost
 from torchplace.runtime.neighbours import Neighbours
@@ -350,14 +350,14 @@ class RankExecutable(Executable):
         """Whether what is on a device is here."""
         return device == self.mine
 
-    def run(self, given: dict[Instance, Any]) -> list[list[Any]]:
+    def run(self, given: dict[Instance, Any], behind: Mapping[str, Behind] | None = None) -> list[list[Any]]:
         """Run this rank's part; outputs of the model come to every rank, gradients stay where their parameters are.
 
         Raises:
             RankError: a rank has failed, died or hangs; on all ranks.
         """
         with self.runtime.all_fail(self.mine):
-            results = super().run(given)
+            results = super().run(given, behind)
             self.runtime.drain()
             return results
 
@@ -377,17 +377,21 @@ class RankExecutable(Executable):
         try:
             with torch.no_grad(), below_autograd():
                 self._steps(self.mine, call, envs[self.mine], torch.get_num_threads())
-            self._share(call, envs[self.mine])
+            self._take_shared(call, envs[self.mine])
         finally:
             self.runtime.watch.ignore(call.abort)
 
-    def _share(self, call: Call, env: Env) -> None:
-        """Send the outputs that are here to all, and take those that are not."""
+    def _ended(self, device: str, call: Call, env: Env) -> None:
+        """Send first what others wait for: the outputs that are here."""
         for instance in self.shared.get(self.mine, ()):
             row = self.wires[instance[0]].pack(env[instance])
             for device in self.runtime.names:
                 if device != self.mine:
                     self.runtime.outbox(device).put(row)
+        super()._ended(device, call, env)
+
+    def _take_shared(self, call: Call, env: Env) -> None:
+        """Take the outputs that are not here."""
         for source, instances in self.shared.items():
             if source != self.mine:
                 awaited = dict.fromkeys(instances, self.runtime.names.index(source))

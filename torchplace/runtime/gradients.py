@@ -11,6 +11,7 @@ from torchplace.compiler.graph import Graph, Value
 from torchplace.compiler.lifetimes import Instance
 from torchplace.compiler.program import Exit
 from torchplace.errors import OptionError
+from torchplace.runtime.interpreter import Env
 from torchplace.runtime.local import Executable
 from torchplace.runtime.transport import same_memory
 
@@ -27,6 +28,7 @@ class Gradients:
         self.graph, self.executable = graph, executable
         names = {v.path: v.name for v in graph.inputs if v.kind == "parameter"}
         self.inputs = {v.name for v in graph.inputs if v.kind == "input"}
+        self.handed: set[int] = set()
         self.parameters: dict[int, torch.Tensor] = {
             i: given[names[o.path]]
             for i, o in enumerate(graph.outputs)
@@ -57,11 +59,20 @@ class Gradients:
             return False
         return made == end.device or same_memory(devices[made], devices[end.device])
 
+    def hand(self, device: str, env: Env) -> None:
+        """Put what a device has made, which has done its part, into `.grad` of its parameters."""
+        ends = self.executable.program.outputs
+        self._add({i: env[ends[i].value or "", 0] for i in self.parameters if ends[i].device == device})
+
     def add(self, results: Sequence[Sequence[Any]]) -> None:
-        """Put what the program has made into `.grad`."""
+        """Put what the program has made into `.grad`, but for what was handed over already."""
+        self._add({i: results[i][0] for i in self.parameters if i not in self.handed})
+
+    def _add(self, made_of: Mapping[int, torch.Tensor]) -> None:
         taken: set[int] = set()
-        for i, parameter in self.parameters.items():
-            (made,) = results[i]
+        for i, made in made_of.items():
+            parameter = self.parameters[i]
+            self.handed.add(i)
             if made is parameter.grad:
                 pass
             elif parameter.grad is None:
@@ -71,6 +82,12 @@ class Gradients:
             taken.add(_memory(made))
             for hook in (parameter._post_accumulate_grad_hooks or {}).values():
                 hook(parameter)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether inputs get gradients, too: the caller's backward goes on from there."""
+        outputs = self.graph.outputs
+        return any(o.kind == "gradient" and o.path in self.inputs for o in outputs)
 
     def of_inputs(self, results: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
         """Name of an input -> its gradient, for each micro-batch."""

@@ -22,6 +22,8 @@ from torchplace.runtime.transport import overwrite
 
 Env = dict[Instance, Any]
 Step = Callable[["Call", Env], None]
+Behind = Callable[[Env], None]
+"""What a device does when it has done its list, with what that has left."""
 
 
 class Aborted(Exception):  # noqa: N818  # an outcome, not an error: another device has failed
@@ -41,6 +43,7 @@ class Call:
         originals: the caller's tensors: what `update` writes to.
         blocking: whether a device waits for a value that is not there yet (else `queue.Empty` is raised).
         events: device -> (instruction, start, end), in `perf_counter` seconds.
+        behind: device -> what it does when it has done its list.
     """
 
     seed: int
@@ -48,6 +51,12 @@ class Call:
     originals: dict[Instance, Any]
     blocking: bool = True
     events: dict[str, list[tuple[Instruction, float, float]]] = field(default_factory=dict)
+    behind: Mapping[str, Behind] = field(default_factory=dict)
+
+    def end(self, device: str, env: Env) -> None:
+        """Do what is behind a device's list."""
+        if device in self.behind:
+            self.behind[device](env)
 
     def abort(self) -> None:
         """Wake every device that waits, now or later: it stops with `Aborted`."""

@@ -23,7 +23,7 @@ from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import is_accelerator, on_device, visit
 from torchplace.runtime.affinity import deal_cores, keep_to, kept_to
 from torchplace.runtime.allocator import keep_freed_memory
-from torchplace.runtime.interpreter import Aborted, Call, DeviceProgram, Env
+from torchplace.runtime.interpreter import Aborted, Behind, Call, DeviceProgram, Env
 from torchplace.runtime.scripted import make_scripted
 from torchplace.runtime.transport import bring
 
@@ -193,12 +193,13 @@ class Executable:
         args.clear()
         return [made[0] for made in self.run(given)]
 
-    def run(self, given: dict[Instance, Any]) -> list[list[Any]]:
+    def run(self, given: dict[Instance, Any], behind: Mapping[str, Behind] | None = None) -> list[list[Any]]:
         """Run it with all its micro-batches.
 
         Args:
             given: (name, micro-batch) -> input; state counts as the first one's. Sums of gradients may be given, too,
                 which are then added to, in place. The dict is emptied.
+            behind: device -> what it does when it has done all else, while others may still be at work.
 
         Returns:
             For every output, in order, one of each micro-batch, or a single one where it stands for all.
@@ -207,6 +208,7 @@ class Executable:
             ExecutionError: an op failed; names it, its source line and its device. The next call works.
         """
         call, envs = self._start(given)
+        call.behind = behind or {}
         caller = visit(self.accelerators)
         caller.begin(v for env in envs.values() for v in env.values())
         begun = perf_counter()
@@ -265,6 +267,9 @@ class Executable:
                     at[device] = self._advance(device, at[device], call, envs[device])
                 if at == before:
                     raise ExecutionError(f"program {self.program.name!r}: no device can go on (a fault of lowering)")
+            for device in self.active:
+                with on_device(self.runtime.torch_devices[device]):
+                    call.end(device, envs[device])
 
     def _advance(self, device: str, at: int, call: Call, env: Env) -> int:
         steps = self.devices[device].steps
@@ -335,6 +340,10 @@ class Executable:
         with on_device(self.runtime.torch_devices[device]), self._threads(device, threads):
             for step in self.devices[device].steps:
                 step(call, env)
+            self._ended(device, call, env)
+
+    def _ended(self, device: str, call: Call, env: Env) -> None:
+        call.end(device, env)
 
     @contextmanager
     def _threads(self, device: str, callers: int) -> Iterator[None]:

@@ -1,61 +1,113 @@
-"""Runs an optimizer on many devices at once: each worker updates the parameters of its own device."""
+"""Runs an optimizer on many devices: each updates its own parameters, as soon as their gradients are complete."""
 
 from __future__ import annotations
 
 import copy
 import queue
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from torchplace.errors import ExecutionError
+from torchplace.runtime.gradients import Gradients
+from torchplace.runtime.interpreter import Behind, Env
 from torchplace.runtime.local import LocalRuntime
 
 
-def step_on_devices(
-    optimizer: torch.optim.Optimizer, owners: Mapping[nn.Parameter, str], runtime: LocalRuntime
-) -> None:
-    """Do a step of an optimizer, each device its own parameters, and drop the gradients.
+class Optimizing:
+    """One step of an optimizer, each device its own parameters; gradients are dropped then.
 
     The result is that of `optimizer.step()`, for an optimizer that treats every parameter by itself, as those of torch
-    do but for LBFGS. State, settings and hooks stay those of the optimizer.
-
-    Args:
-        optimizer: whose step it is.
-        owners: parameter -> device; others are updated by the caller.
-        runtime: whose workers do it.
-
-    Raises:
-        Exception: what the first part that failed has raised.
+    do but for LBFGS. State and settings stay those of the optimizer. Its hooks, which may look at all gradients, are
+    called once, when all are complete; then no device begins before the others.
     """
-    parts = _parts(optimizer, owners)
-    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    def job(part: torch.optim.Optimizer) -> Any:
-        def run() -> None:
-            try:
-                with torch.no_grad():
-                    part.step()
-                done.put(None)
-            except BaseException as error:
-                done.put(error)
+    def __init__(self, optimizer: torch.optim.Optimizer, owners: Mapping[nn.Parameter, str]) -> None:
+        """Prepare a step.
 
-        return run
+        Args:
+            optimizer: whose step it is.
+            owners: parameter -> device; others are updated by the caller's thread.
+        """
+        self.optimizer = optimizer
+        self.parts = _parts(optimizer, owners)
+        self.done: list[str] = []
 
-    others = {device: part for device, part in parts.items() if device}
-    if len(others) < 2:
-        for part in parts.values():
-            part.step()
-    else:
-        runtime.submit({device: job(part) for device, part in others.items()}, {})
-        if "" in parts:
-            parts[""].step()
-        failed = [error for error in [done.get() for _ in others] if error is not None]
-        if failed:
-            raise failed[0]
-    optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers look at, to warn of a wrong order
-    optimizer.zero_grad()
+    def behind(self, devices: Iterable[str], gradients: Gradients) -> dict[str, Behind]:
+        """What each device does when it has done all else of a program that makes gradients."""
+        if self.optimizer._optimizer_step_pre_hooks or self.optimizer._optimizer_step_post_hooks:
+            return {}
+
+        def job(device: str) -> Behind:
+            def run(env: Env) -> None:
+                gradients.hand(device, env)
+                self.done.append(device)  # whatever it does from here on, parameters may have changed
+                self._step(device)
+
+            return run
+
+        return {device: job(device) for device in devices if device in self.parts}
+
+    def _step(self, device: str) -> None:
+        try:
+            with torch.no_grad():
+                self.parts[device].step()
+        except Exception as error:
+            where = f" of the parameters on {device}" if device else ""
+            raise ExecutionError(f"the optimizer's step{where} failed: {type(error).__name__}: {error}") from error
+
+    def finish(self, runtime: LocalRuntime) -> None:
+        """Update what no device has updated yet, all devices at once.
+
+        Args:
+            runtime: whose workers do it.
+
+        Raises:
+            ExecutionError: a part has failed.
+        """
+        optimizer = self.optimizer
+        for before in optimizer._optimizer_step_pre_hooks.values():
+            before(optimizer, (optimizer,), {})
+        self._rest(runtime)
+        for after in optimizer._optimizer_step_post_hooks.values():
+            after(optimizer, (optimizer,), {})
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # schedulers look at it, to warn of a wrong order
+        optimizer.zero_grad()
+
+    def _rest(self, runtime: LocalRuntime) -> None:
+        left = [device for device in self.parts if device not in self.done]
+        others = [device for device in left if device]
+        outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def job(device: str) -> Any:
+            def run() -> None:
+                try:
+                    self._step(device)
+                    outcomes.put(None)
+                except BaseException as error:
+                    outcomes.put(error)
+
+            return run
+
+        if len(others) > 1:
+            runtime.submit({device: job(device) for device in others}, {})
+            left = [device for device in left if not device]
+        for device in left:
+            self._step(device)
+        failed = [outcomes.get() for _ in others] if len(others) > 1 else []
+        if any(failed):
+            raise next(error for error in failed if error is not None)
+
+    def spoilt(self, error: ExecutionError) -> ExecutionError:
+        """The error of a step that fails, which says what is lost if some device has updated its parameters."""
+        if not self.done:
+            return error
+        return type(error)(
+            f"{error}; the optimizer has updated the parameters on {', '.join(sorted(self.done))} before that, so that "
+            "they are a step ahead of the others: go on from a checkpoint"
+        )
 
 
 def _parts(optimizer: torch.optim.Optimizer, owners: Mapping[nn.Parameter, str]) -> dict[str, torch.optim.Optimizer]:
@@ -72,7 +124,7 @@ def _parts(optimizer: torch.optim.Optimizer, owners: Mapping[nn.Parameter, str])
 
 def _part(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """An optimizer that shares all but its groups with another."""
-    part = copy.copy(optimizer)
+    part = copy.copy(optimizer)  # without its hooks
     part.__dict__.pop("step", None)  # a scheduler's, which would update all parameters
     part.__dict__["param_groups"] = groups
     part.__dict__["state"] = optimizer.state

@@ -19,14 +19,14 @@ from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
-from torchplace.errors import CaptureError, OptionError
+from torchplace.errors import CaptureError, ExecutionError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.local import Executable
 from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join, weighted
-from torchplace.runtime.optimizing import step_on_devices
+from torchplace.runtime.optimizing import Optimizing
 from torchplace.runtime.saving import save_whole
 from torchplace.runtime.session import Placed, Session
 
@@ -43,6 +43,8 @@ class _Row:
         calls: their arguments.
         weights: of their losses in that of the batch, times the scale of gradients.
         returned: outputs beside the loss are wanted.
+        optimizer: updates parameters when they have all their gradients; of the last row.
+        optimizing: its step, once it has begun.
         leaves: all that their arguments hold, for each.
         results: place of an output of the graph -> what each has made; once it has run.
         output: what the model returned for the last.
@@ -53,6 +55,8 @@ class _Row:
     calls: Sequence[Call]
     weights: Sequence[float]
     returned: bool
+    optimizer: torch.optim.Optimizer | None = None
+    optimizing: Optimizing | None = None
     leaves: list[list[Any]] = field(default_factory=list)
     results: list[Sequence[Any]] = field(default_factory=list)
     output: Any = None
@@ -104,7 +108,8 @@ class Step:
             reduction: how losses of micro-batches make that of the batch; None for what `loss_fn` says, or the mean.
             schedule: in which order devices do what there is to do.
             dynamic: dynamic shapes, as `torch.compile` takes it.
-            optimizer: does its step behind each step that has gradients, on all devices at once; then they are dropped.
+            optimizer: does its step in each step that has gradients, on each device as soon as it has all of its own;
+                then they are dropped.
         """
         self.optimizer = optimizer
         self.model, self.session, self.loss_fn, self.schedule = model, session, loss_fn, schedule
@@ -156,11 +161,14 @@ class Step:
             for start, end in _alike(split.rows)
         ]
         self._ran = []
-        for row in rows:
+        optimizer = self.optimizer if torch.is_grad_enabled() else None
+        for row in rows[:-1]:
             self._run(row)
+        rows[-1].optimizer = optimizer
+        self._run(rows[-1])
         self._hand_back(rows)
-        if self.optimizer is not None and torch.is_grad_enabled():
-            step_on_devices(self.optimizer, self._owners(), self.session.runtime)
+        if optimizer is not None:
+            self._update(rows[-1], optimizer)
         outputs = _joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
         if inference:
             return outputs
@@ -276,7 +284,7 @@ class Step:
         gradients = Gradients(graph, executable, given)
         inputs.update(gradients.begun())
         self._ran.append(executable)
-        results = executable.run(inputs)
+        results = self._with_optimizer(row, executable, inputs, gradients)
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
             row.gradients += zip(row.each(given[name]), pieces, strict=True)
@@ -284,6 +292,23 @@ class Step:
         row.results = [made for _, made in ends]
         row.handed = [given[v.name] if _is_state(v) else made[-1] for v, made in ends]
         return row.handed
+
+    def _with_optimizer(
+        self, row: _Row, executable: Executable, inputs: dict[Instance, Any], gradients: Gradients
+    ) -> list[list[Any]]:
+        """Run a program; each device then updates its parameters, if nothing else will add to their gradients."""
+        if row.optimizer is None or gradients.beyond:
+            return executable.run(inputs)
+        row.optimizing = Optimizing(row.optimizer, self._owners())
+        try:
+            return executable.run(inputs, row.optimizing.behind(executable.active, gradients))
+        except ExecutionError as error:
+            raise row.optimizing.spoilt(error) from error
+
+    def _update(self, row: _Row, optimizer: torch.optim.Optimizer) -> None:
+        """Update the parameters that are not updated yet."""
+        step = row.optimizing or Optimizing(optimizer, self._owners())
+        step.finish(self.session.runtime)
 
     @staticmethod
     def _hand_back(rows: Sequence[_Row]) -> None:
