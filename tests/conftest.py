@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,8 @@ settings.register_profile(
     "torchplace", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("torchplace")
+
+os.environ.setdefault("TORCHPLACE_KEEP_PLANS", "0")  # what a test plans must not come from the day before
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from torch import nn
 
 from torchplace.cells import PLAN_SECONDS, capture, examples, plan_cells
 from torchplace.compiler.capture import Capturer
+from torchplace.compiler.dispatched import take_back
 from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
 from torchplace.errors import OptionError
 from torchplace.options import Options
@@ -43,6 +44,8 @@ def compile(model: Any = None, **options: Any) -> Any:
     Args:
         model: an `nn.Module`, a class of them, or a function of tensors; None when used as `@compile(...)`.
         **options: see `Options`: `topology`, `solver`, `pins`, `plan`, `rehearse`, `dynamic`, `fullgraph`, `seed`...
+
+    A model that Accelerate has dispatched (`hf_device_map`) is taken back: the plan takes the place of its device map.
 
     With `loss_fn`, or with more than one of `microbatches`, what is compiled is a step: forward, loss and backward in
     one, micro-batch by micro-batch (`runtime.pipelined.Step`).
@@ -85,6 +88,7 @@ def _session(options: Options) -> Session:
 
 
 def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
+    take_back(model)
     session = _session(options)
     names = functools.partial(_names_of, weakref.ref(model))
     capturer = Capturer(session, type(model).__name__, names, arguments=argument_names(model))
@@ -106,6 +110,8 @@ def _step_session(options: Options) -> Session:
 
 
 def _compile_step(model: Any, options: Options) -> Step:
+    if isinstance(model, nn.Module):
+        take_back(model)
     session = _step_session(options)
     if options.dynamic and isinstance(session, RankSession):
         raise OptionError("dynamic is True; expected None or False on several ranks, which must know all sizes")

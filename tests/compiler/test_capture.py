@@ -180,6 +180,20 @@ def test_a_dynamic_graph_is_the_same_at_every_size() -> None:
     assert fingerprints[0] == fingerprints[1] != fingerprints[2] == fingerprints[3]
 
 
+def test_a_capture_says_what_sizes_it_is_for() -> None:
+    model, x = nn.Linear(4, 2), torch.randn(3, 4)
+    assert capture(model, x, training=False).holds == ()
+    assert capture(model, x, training=True, dynamic=True).holds == ("input[0] of 2 or more",)
+    torch._dynamo.mark_dynamic(x, 0, min=2, max=64)
+    assert capture(model, x, training=False).holds == ("input[0] from 2 to 64",)
+    both = capture(lambda x, y: x.view(-1, 2) * y, torch.randn(8, 2), torch.randn(8, 2), training=False, dynamic=True)
+    assert both.holds[:2] == ("x[0] of 2 or more", "y[0] = x[0]")
+    paired = capture(lambda x: x.view(-1, 8, 3).sum(1), torch.randn(16, 3), training=False, dynamic=True)
+    assert paired.holds[0] == "x[0] of 2 or more"
+    assert "Ne((x[0]//8), 0)" in paired.holds
+    assert paired.holds[-1].endswith("more conditions")
+
+
 def test_sizes_that_depend_on_data_count_as_one() -> None:
     graph = capture(lambda x: torch.nonzero(x) * 2, torch.ones(3), training=False, fullgraph=True).graph
     [out] = [o.type for o in graph.output_values if isinstance(o.type, TensorType)]

@@ -4,15 +4,18 @@ import dataclasses
 from math import inf
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.compiler.graphs import chain
 from tests.placement.graphs import machine, perceptron
 from tests.placement.plans import MACHINE, captured, plan_of
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.dry import capture_dry
 from torchplace.errors import PlanError
-from torchplace.placement.plan import Predicted, device_map
+from torchplace.placement.plan import Predicted, device_map, split_modules
 from torchplace.placement.timeline import Timeline
 
 
@@ -132,6 +135,20 @@ def test_device_maps_by_hand() -> None:
     assert device_map({}) == {}
     assert device_map({"h.0.w": 0, "h.1.w": 0, "h.10.w": 1, "head": 1}) == {"h.0": 0, "h.1": 0, "h.10": 1, "head": 1}
     assert device_map({"h.0.a.w": 0, "h.0.a.b": 0, "h.0.c.w": 1}) == {"h.0.a": 0, "h.0.c": 1}
+
+
+def test_modules_that_a_device_map_cannot_say_are_named() -> None:
+    made = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 8), nn.GELU()), nn.Linear(8, 2))
+    [found] = capture_dry(made, (torch.randn(3, 4),), {}, training=True)
+    by_module = {op.name: "d1" if op.module.startswith("1") else "d0" for op in found.graph.ops}
+    parameters = {name: "d1" if name.startswith("1") else "d0" for name, _ in made.named_parameters()}
+    assert split_modules(found.graph, by_module, parameters) == {}
+    gelu = next(op.name for op in found.graph.ops if "gelu" in op.target)
+    assert split_modules(found.graph, {**by_module, gelu: "d0"}, parameters) == {"1": ["d0", "d1"]}
+    elsewhere = dict.fromkeys(by_module, "d1")
+    assert split_modules(found.graph, elsewhere, dict.fromkeys(parameters, "d0")) == {"": ["d1"]}
+    apart = split_modules(found.graph, by_module, {**parameters, "2.bias": "d1"})
+    assert apart == {"2": ["d0"]}, "a weight here and a bias there"
 
 
 def test_shown() -> None:

@@ -30,7 +30,8 @@ def same(one: Plan, other: Plan) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     rest = plan_of({"v0": "d0", "v1": "d2"}, chain(2))
-    plan = dataclasses.replace(plan_of(), rest=(rest,), name='a "name" — %')
+    told = {"holds": ("x[0] of 2 or more",), "split": {"a": ["d0", "d1"]}}
+    plan = dataclasses.replace(plan_of(), rest=(rest,), name='a "name" — %', **told)
     plan.save(tmp_path / "plan.json")
     again = Plan.load(str(tmp_path / "plan.json"))
     same(again, plan)

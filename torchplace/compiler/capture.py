@@ -22,6 +22,7 @@ from torchplace.compiler.homes import home_of
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.place import device_around, unless_elsewhere
+from torchplace.compiler.sizes import size_conditions
 
 _STEP = re.compile(r"\['([^']+)'\]|\.(\w+)|\[(\d+)\]")
 _STARRED = re.compile(r"^L\['args'\]\[(\d+)\]|^L\['kwargs'\]\['(\w+)'\]")
@@ -40,6 +41,7 @@ class Captured:
         examples: what the inputs were at the capture, by value name, as far as it is known.
         joint: the whole graph runs as one part, backward included: a step.
         broken: where the graph ends before the call does, and why: a graph break. "" where it does not.
+        holds: what sizes of its inputs it is for, where they may change (`sizes.size_conditions`).
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class Captured:
     examples: dict[str, Any] = field(default_factory=dict)
     joint: bool = False
     broken: str = ""
+    holds: tuple[str, ...] = ()
 
     @property
     def training(self) -> bool:
@@ -81,6 +84,7 @@ class Capturer:
         """
         self.handler, self.name, self.names, self.dry = handler, name, names, dry
         self.arguments = arguments
+        self.captures = 0
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
@@ -99,6 +103,8 @@ class _Session:
     """The capture of one graph: holds what the callbacks of AOTAutograd share."""
 
     def __init__(self, capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
+        dynamo.guard_hooks()
+        capturer.captures += 1
         self.capturer, self.module, self.inputs = capturer, module, inputs
         self.handler = capturer.handler
         placeholders = module.graph.find_nodes(op="placeholder")
@@ -183,7 +189,9 @@ class _Session:
         }
         with dynamo.outside_modes():  # the handler moves real tensors
             broken = dynamo.break_of(self.module)
-            self.runners = self.handler(Captured(graph, parts, state, dict(self.by_name), broken=broken))
+            holds = size_conditions(self.module, [self._name(i).name for i in range(len(self.sources))])
+            captured = Captured(graph, parts, state, dict(self.by_name), broken=broken, holds=holds)
+            self.runners = self.handler(captured)
 
     def _tensors(self, graph: Graph) -> list[Any]:
         return [self.by_name.get(v.name) for v in graph.inputs]

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer
+from torchplace.compiler.dispatched import hooks_aside
 from torchplace.compiler.homes import home_of, meta_counts_as, set_home
 from torchplace.errors import CaptureError, TorchplaceError
 
@@ -58,7 +59,12 @@ def capture_dry(
     model = target if model is None else model
     home = _home(model, args, kwargs)
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
-    with meta_counts_as(home), _on_meta(model, stands) as names, torch.set_grad_enabled(training):
+    with (
+        hooks_aside(model),
+        meta_counts_as(home),
+        _on_meta(model, stands) as names,
+        torch.set_grad_enabled(training),
+    ):
         compiled = dynamo.compile_function(
             _plain_call(target),
             Capturer(keep, name, lambda: names, True, _argument_names(model)),
@@ -119,6 +125,7 @@ def _to_meta(tensor: torch.Tensor, stands: dict[int, tuple[torch.Tensor, torch.T
     with torch.no_grad():
         there = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
         there = nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+    dynamo.keep_marks(tensor, there)
     set_home(there.requires_grad_(tensor.requires_grad), home_of(tensor))
     stands[id(there)] = there, tensor
     return there

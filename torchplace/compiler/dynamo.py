@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -16,9 +18,11 @@ from torch import fx
 from torch._decomp import decompositions
 from torch._dynamo import config as dynamo_config
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.callback import callback_handler
 from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
-from torch._functorch import config as functorch_config
+from torch._dynamo.utils import counters
+from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -33,8 +37,22 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 Runner = Callable[[list[Any]], Sequence[Any]]
 """Runs a part of a captured graph: takes its inputs in a list that it may empty, returns its outputs."""
 
+_MARKS = ("_dynamo_", "_specialize_on")
+"""What the attributes begin with in which Dynamo keeps such marks."""
+
+_DONATED = "collect_bw_donated_buffer_idxs"
+"""What AOTAutograd asks which saved values the backward may write to."""
+
+_guarding: list[bool] = []
+"""Not empty while guards of hooks are on for a compilation (`guard_hooks`)."""
+
 _SELECT_LSTM = "select_one_layer_lstm_function"
 """What AOTAutograd asks how to take a layer of an LSTM apart."""
+
+
+def keep_marks(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Let dims that the user has marked (`torch._dynamo.mark_dynamic`...) be marked of another tensor, too."""
+    vars(target).update({name: mark for name, mark in vars(source).items() if name.startswith(_MARKS)})
 
 
 def source_of(placeholder: fx.Node) -> str:
@@ -121,8 +139,27 @@ def compile_with_aot(
         keep_inference_input_mutations=True,
     )
     # Donated buffers would make `retain_graph=True` an error.
-    with functorch_config.patch(donated_buffer=False), mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
+    undonated: Any = mock.patch.object(graph_compile, _DONATED, return_value=[])
+    with undonated, mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
         return backend(module, inputs)
+
+
+def guard_hooks() -> None:
+    """Let what is being compiled notice hooks that are registered on its modules later.
+
+    Dynamo leaves that out by default, for speed: hooks would go unheard, without a word.
+    """
+    if _restore_hook_guards not in callback_handler.end_callbacks:
+        callback_handler.register_end_callback(_restore_hook_guards)
+    if dynamo_config.skip_nnmodule_hook_guards:
+        dynamo_config.skip_nnmodule_hook_guards = False
+        _guarding.append(True)
+
+
+def _restore_hook_guards(_: Any) -> None:
+    if _guarding:
+        _guarding.clear()
+        dynamo_config.skip_nnmodule_hook_guards = True
 
 
 def _unrolled(*_: Any) -> Callable[..., Any]:
@@ -230,7 +267,11 @@ def compile_function(
     if options.get("fullgraph"):
         settings["ignore_logging_functions"] = _logging()
 
+    untried = True
+
     def placed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal untried
+        breaks = Counter(counters["graph_break"]) if untried else None
         try:
             with dynamo_config.patch(**settings) if settings else nullcontext():
                 return compiled(*args, **kwargs)
@@ -239,8 +280,21 @@ def compile_function(
             if isinstance(inner, TorchplaceError):
                 raise inner from None
             raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
+        finally:
+            untried = False
+            if breaks is not None and getattr(backend, "captures", 1) == 0:
+                _warn_of_nothing(name, counters["graph_break"] - breaks)
 
     return placed
+
+
+def _warn_of_nothing(name: str, breaks: Counter[str]) -> None:
+    """Say that a call was left to eager as a whole, if there was something in it that could not be captured."""
+    if breaks:
+        reasons = "; ".join(reason.strip().splitlines()[0] for reason in breaks)
+        warnings.warn(
+            f"nothing of {name!r} was captured, so that it runs as it is, where its inputs are: {reasons}", stacklevel=4
+        )
 
 
 def _logging() -> set[Callable[..., Any]]:

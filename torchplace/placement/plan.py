@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Send
 from torchplace.compiler.program import Program
 from torchplace.errors import PlanError
@@ -133,6 +134,9 @@ class Plan:
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
         broken: where its graph ends before the call does, and why: a graph break. "" where it does not.
+        holds: what sizes of its inputs it is for, where they may change: `x[0] from 2 to 64`. Others are planned anew.
+        split: module -> devices of its forward ops, where they are not all on the one that `device_map()` has for the
+            module: what a map of modules cannot say.
         example: the call that it was made of, which it keeps alive; None when loaded from a file.
     """
 
@@ -159,6 +163,8 @@ class Plan:
     timeline: Timeline | None = None
     rest: tuple[Plan, ...] = ()
     broken: str = ""
+    holds: tuple[str, ...] = ()
+    split: dict[str, list[str]] = field(default_factory=dict)
     example: Example | None = None
 
     @property
@@ -193,7 +199,7 @@ class Plan:
         """Module -> index of its device, as Accelerate's `dispatch_model` takes it.
 
         A module stands for all in it where that lives on one device; else its children stand for themselves, and
-        at the end single parameters. Ops are placed one by one: what the plan splits finer is not in this map.
+        at the end single parameters. Ops are placed one by one: modules that the plan splits finer are in `split`.
         """
         return device_map({path: self.topology.index(d) for path, d in self.parameters.items()})
 
@@ -323,3 +329,28 @@ def device_map(parameters: Mapping[str, int]) -> dict[str, int]:
         prefixes = (".".join(parts[:i]) for i in range(len(parts) + 1))
         result[next(p for p in prefixes if len(whole[p]) == 1)] = index
     return result
+
+
+def split_modules(graph: Graph, placement: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, list[str]]:
+    """Module -> devices of its forward ops, where they are not all on the one that a device map has for the module.
+
+    Modules whose own parameters are on several devices are among them.
+
+    Args:
+        graph: what is placed.
+        placement: op name -> device.
+        parameters: full name of a parameter or buffer -> device.
+    """
+    names = list(dict.fromkeys(parameters.values()))
+    indices = {device: i for i, device in enumerate(names)}
+    known = device_map({path: indices[device] for path, device in parameters.items()})
+    split = {path.rpartition(".")[0] for path in known if path in parameters}
+    home = {path: {names[i]} for path, i in known.items()} | {path: set() for path in split}
+    found: dict[str, set[str]] = {}
+    for op in (op for op in graph.ops if op.phase == "forward"):
+        parts = op.module.split(".")
+        prefixes = (".".join(parts[:i]) for i in range(len(parts), -1, -1))
+        module = next((p for p in prefixes if p in home), None)
+        if module is not None:
+            found.setdefault(module, set()).add(placement[op.name])
+    return {module: sorted(devices) for module, devices in found.items() if devices != home[module]}

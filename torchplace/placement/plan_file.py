@@ -56,6 +56,8 @@ class _PlanRecord(_Record):
     schedule: str = ""
     rest: list[_PlanRecord] = []
     broken: str = ""
+    holds: list[str] = []
+    split: dict[str, list[str]] = {}
 
 
 def plan_data(plan: Plan) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         topology=plan.topology.to_dict(),
         predicted=_Predicted(**vars(plan.predicted)),
         rest=[_PlanRecord(**plan_data(p)) for p in plan.rest],
-        **{n: getattr(plan, n) for n in names},
+        **{n: getattr(plan, n) for n in names if n != "holds"},
+        holds=list(plan.holds),
     )
     return record.model_dump()
 
@@ -132,6 +135,7 @@ def _rebuild(record: _PlanRecord) -> Plan:
         topology=topology,
         predicted=Predicted(**record.predicted.model_dump()),
         rest=tuple(_rebuild(r) for r in record.rest),
+        holds=tuple(record.holds),
     )
     return Plan(**fields)
 

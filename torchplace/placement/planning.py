@@ -10,7 +10,7 @@ from torchplace.compiler.capture import Captured
 from torchplace.compiler.collector import collector_paused
 from torchplace.compiler.verify import verify
 from torchplace.errors import InfeasibleError
-from torchplace.placement.bounds import lower_bound
+from torchplace.placement.bounds import Bound, lower_bound
 from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.cost.workspace import WorkspaceCost, estimated
 from torchplace.placement.evaluate import Evaluator
@@ -19,7 +19,7 @@ from torchplace.placement.hints import Wishes, read_hints
 from torchplace.placement.objective import period
 from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
 from torchplace.placement.pipelining import Pipelining
-from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.plan import Plan, Predicted, split_modules
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.solvers.registry import get_solver
 from torchplace.placement.topology.topology import Topology
@@ -81,7 +81,9 @@ def make_plan(captured: Captured, request: Request) -> Plan:
     problem = _problem(captured, request, evaluator)
     solver = get_solver(request.solver)
     placement = solver.solve(problem, seed=request.seed, time_limit=request.time_limit)
-    return finish(evaluator, placement, request, solver.title, perf_counter() - begun, problem.pins)
+    seconds = perf_counter() - begun
+    bound = lower_bound(evaluator, request.objective, problem.pins)
+    return finish(evaluator, placement, request, solver.title, seconds, bound)
 
 
 @collector_paused()
@@ -129,7 +131,7 @@ def finish(
     request: Request,
     solver: str,
     seconds: float,
-    pins: Mapping[str, str] | None = None,
+    bound: Bound | None = None,
 ) -> Plan:
     """Lower, verify and simulate a placement, and write down all that is known of it.
 
@@ -139,7 +141,7 @@ def finish(
         request: what was asked.
         solver: whose placement it is.
         seconds: that it took.
-        pins: op name -> device, what every placement had to keep to: the lower bound is that of plans which do.
+        bound: what no plan that keeps to the hints can beat; None for what no plan at all can.
 
     Raises:
         InfeasibleError: the programs need more memory than a device has.
@@ -155,16 +157,19 @@ def finish(
     stored = dict.fromkeys(topology.device_names, 0)
     for name, owner in state.items():
         stored[owner] += held[name].nbytes
+    parameters = {held[n].path: d for n, d in state.items() if held[n].kind != "constant"}
     keys = captured.graph.keys()
-    bound = lower_bound(evaluator, request.objective, pins)
+    bound = lower_bound(evaluator, request.objective) if bound is None else bound
     return Plan(
         name=captured.graph.name,
         broken=captured.broken,
+        holds=captured.holds,
         topology=topology,
         placement=dict(placement),
         keys=keys,
         fingerprint=captured.graph.fingerprint(keys),
-        parameters={held[n].path: d for n, d in state.items() if held[n].kind != "constant"},
+        parameters=parameters,
+        split=split_modules(captured.graph, placement, parameters),
         parameter_bytes=stored,
         training=captured.training,
         objective=request.objective,

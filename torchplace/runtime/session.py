@@ -17,7 +17,8 @@ from torchplace.errors import OptionError
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan
-from torchplace.placement.planning import Request, finish, follow_plan, make_plan
+from torchplace.placement.plan_cache import planned
+from torchplace.placement.planning import Request, finish, follow_plan
 from torchplace.runtime.local import Executable, LocalRuntime
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.state import Owners, fill, move_in_place
@@ -119,7 +120,7 @@ class Session:
             return follow_plan(captured, request, fixed)
         if self.plan is not None and not self.placed:
             raise self.plan.refuse(captured)
-        return make_plan(captured, request)
+        return planned(captured, request)
 
     def _settle(self, captured: Captured, plan: Plan) -> None:
         path = {v.name: v.path for v in captured.graph.inputs if isinstance(v, Value)}

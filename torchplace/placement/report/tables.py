@@ -76,7 +76,8 @@ def plan_lines(plan: Plan) -> list[str]:
     measure = MEASURE[plan.objective]
     other = "" if plan.objective != "throughput" else f"; step time {duration_text(plan.predicted.step_time)}"
     by = f" ({plan.bound})" if plan.bound else ""
-    gap = "; the gap is unknown" if plan.gap == inf else f", so the plan is at most {100 * plan.gap:.1f}% above it"
+    above = max(0.0, plan.gap)  # a bound is rounded, too
+    gap = "; the gap is unknown" if above == inf else f", so the plan is at most {100 * above:.1f}% above it"
     lines = [
         f"predicted {measure} {duration_text(plan.value)} ({what}; costs: {plan.cost}){other}",
         f"lower bound {duration_text(plan.lower_bound)}{by}{gap}",
@@ -86,6 +87,8 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"{plan.microbatches} micro-batches, schedule {plan.schedule}")
     if plan.optimizer:
         lines.append(f"optimizer {plan.optimizer}: its state is counted")
+    if plan.holds:
+        lines.append(f"for any sizes with {'; '.join(plan.holds)}")
     if plan.rest:
         ops = ", ".join(str(len(p.placement)) for p in plan.rest)
         lines.append(f"{len(plan.rest)} more graph(s), with {ops} ops")
