@@ -1,4 +1,4 @@
-"""How long the first call of GPT-2 takes (12 layers, forward and backward), beside `torch.compile(backend="aot_eager")`.
+"""How long a first call of GPT-2 takes (12 layers, forward and backward), beside `torch.compile`'s "aot_eager".
 
     python -m benchmarks.first_call [--rounds 3] [--json]
 
@@ -36,10 +36,8 @@ def call(contestant: str) -> float:
     model = GPT2LMHeadModel(GPT2Config(use_cache=False)).train()
     tokens = torch.randint(0, 50257, (2, 64))
     begun = perf_counter()
-    if contestant == AOT:
-        compiled = torch.compile(model, backend="aot_eager")
-    else:
-        compiled = tp.compile(model, topology="local:2")
+    aot = contestant == AOT
+    compiled = torch.compile(model, backend="aot_eager") if aot else tp.compile(model, topology="local:2")
     compiled(tokens, labels=tokens).loss.backward()
     return perf_counter() - begun
 

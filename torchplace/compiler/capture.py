@@ -103,7 +103,6 @@ class _Session:
     """The capture of one graph: holds what the callbacks of AOTAutograd share."""
 
     def __init__(self, capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
-        dynamo.guard_hooks()
         capturer.captures += 1
         self.capturer, self.module, self.inputs = capturer, module, inputs
         self.handler = capturer.handler

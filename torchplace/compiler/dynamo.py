@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
 from unittest import mock
@@ -16,9 +16,7 @@ from unittest import mock
 import torch
 from torch import fx
 from torch._decomp import decompositions
-from torch._dynamo import config as dynamo_config
 from torch._dynamo.backends.common import aot_autograd
-from torch._dynamo.callback import callback_handler
 from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
@@ -26,6 +24,8 @@ from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
+from torchplace.compiler.hugging_face import prepare
+from torchplace.compiler.settings import USUAL, settings
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -42,9 +42,6 @@ _MARKS = ("_dynamo_", "_specialize_on")
 
 _DONATED = "collect_bw_donated_buffer_idxs"
 """What AOTAutograd asks which saved values the backward may write to."""
-
-_guarding: list[bool] = []
-"""Not empty while guards of hooks are on for a compilation (`guard_hooks`)."""
 
 _SELECT_LSTM = "select_one_layer_lstm_function"
 """What AOTAutograd asks how to take a layer of an LSTM apart."""
@@ -144,24 +141,6 @@ def compile_with_aot(
         return backend(module, inputs)
 
 
-def guard_hooks() -> None:
-    """Let what is being compiled notice hooks that are registered on its modules later.
-
-    Dynamo leaves that out by default, for speed: hooks would go unheard, without a word.
-    """
-    if _restore_hook_guards not in callback_handler.end_callbacks:
-        callback_handler.register_end_callback(_restore_hook_guards)
-    if dynamo_config.skip_nnmodule_hook_guards:
-        dynamo_config.skip_nnmodule_hook_guards = False
-        _guarding.append(True)
-
-
-def _restore_hook_guards(_: Any) -> None:
-    if _guarding:
-        _guarding.clear()
-        dynamo_config.skip_nnmodule_hook_guards = True
-
-
 def _unrolled(*_: Any) -> Callable[..., Any]:
     """An LSTM's layer, step by step: oneDNN's single op has a backward only where autograd itself runs its forward."""
     return decompositions.one_layer_lstm
@@ -211,8 +190,7 @@ def break_of(module: fx.GraphModule) -> str:
 
 def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
     """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
-    recurrent = any(isinstance(part, torch.nn.RNNBase) for part in module.modules())
-    module._compiled_call_impl = compile_function(call_of(module), backend, recurrent=recurrent, **options)
+    module._compiled_call_impl = compile_function(call_of(module), backend, **options)
 
 
 def argument_names(module: torch.nn.Module) -> tuple[str, ...]:
@@ -247,25 +225,20 @@ def named_apart(function: Any) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def compile_function(
-    function: Callable[..., Any], backend: Callable[..., Any], recurrent: bool = True, **options: Any
-) -> Callable[..., Any]:
+def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
-    Where it must be one graph, what it logs is left out: Dynamo would break the graph there. Recurrent layers are
-    traced, too; by itself, Dynamo leaves them to eager, for a graph of all their steps may be large.
+    Where it must be one graph, what it logs is left out: Dynamo would break the graph there.
 
     Args:
         function: what is compiled.
         backend: is given what Dynamo captures.
-        recurrent: it may have recurrent layers. Another setting of Dynamo's takes some 20 us of every call.
         options: of `torch.compile`.
     """
+    prepare()
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
-    settings: dict[str, Any] = {"allow_rnn": True} if recurrent else {}
-    if options.get("fullgraph"):
-        settings["ignore_logging_functions"] = _logging()
+    wanted = {**USUAL, "ignore_logging_functions": _logging()} if options.get("fullgraph") else USUAL
 
     untried = True
 
@@ -273,7 +246,7 @@ def compile_function(
         nonlocal untried
         breaks = Counter(counters["graph_break"]) if untried else None
         try:
-            with dynamo_config.patch(**settings) if settings else nullcontext():
+            with settings(wanted):
                 return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
