@@ -10,9 +10,9 @@ Each is compiled for CPU devices and called in evaluation (forward) and in train
 calls each, then with another batch size. Placements are `balanced` and, with several devices, `random`, so that every
 value crosses. Outputs, gradients and buffers are held against eager's by the norm of their difference over their norm.
 
-A line says how many graphs there are (more than one: so many graph breaks), how many ops, how long the first call took
-beside eager's (capture and plan included), and how long a later one took. Each is a process of its own, so one that
-crashes is a line, too.
+A line says how many ops there are, how many graph breaks, how many graphs were captured in all, how long the first call
+took (capture and plan included), how many times eager's a later one took, and the greatest error. Each architecture is a
+process of its own, so one that crashes is a line, too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Found:
         solver: that placed it.
         correct: it gives what eager gives, with both batch sizes.
         error: the greatest difference, relative.
-        graphs: how many there are; each but the first is behind a graph break.
+        graphs: how many there are after two calls of one size.
+        breaks: how many of them end, or begin, where something cannot be captured.
         ops: of all of them.
         captures: made in all, another batch size included.
         first: seconds of the first call.
@@ -67,6 +68,7 @@ class Found:
     correct: bool = False
     error: float = 0.0
     graphs: int = 0
+    breaks: int = 0
     ops: int = 0
     captures: int = 0
     first: float = 0.0
@@ -138,6 +140,7 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
             if i == 1:
                 plans = tp.plans(placed)
                 found.graphs, found.ops = len(plans), sum(sum(plan.ops_on.values()) for plan in plans)
+                found.breaks = sum(bool(plan.broken) for plan in plans)
         found.captures = len(tp.plans(placed))
         found.correct = found.error <= TOLERANCE
         found.reason = "" if found.correct else f"differs by {found.error:.1e}"
@@ -177,7 +180,7 @@ def apart(name: str, devices: Sequence[int], timeout: float) -> list[Found]:
 
 def line(found: Found) -> str:
     """What is printed of one try."""
-    breaks = "whole" if found.graphs == 1 else f"{found.graphs - 1} breaks" if found.graphs else "-"
+    breaks = f"{found.breaks} breaks" if found.breaks else "whole" if found.graphs else "-"
     said = f"{found.error:.0e}" if found.correct else f"NOT: {found.reason}"
     times = f"{found.first:6.1f} s {found.later / max(found.eager, 1e-9):6.1f}"
     head = f"{found.name:28}{found.mode:10}{found.devices:2} {found.solver:9}"
@@ -202,7 +205,7 @@ def main() -> None:
     out = sys.stderr if options.json else sys.stdout
     absent = [name for name in names if importlib.util.find_spec(known[name].needs) is None]
     names = [name for name in names if name not in absent]
-    print(f"{'model':28}{'mode':10}devices placed  ops graphs captures first  to eager  error", file=out)
+    print(f"{'model':28}{'mode':10}devices placed  ops breaks captures first  to eager  error", file=out)
     rows: list[Found] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for found in pool.map(lambda name: apart(name, options.devices, options.timeout), names):
@@ -216,7 +219,7 @@ def main() -> None:
 def _conclude(rows: Sequence[Found], absent: Sequence[str], out: Any) -> None:
     names = list(dict.fromkeys(row.name for row in rows))
     wrong = list(dict.fromkeys(row.name for row in rows if not row.correct))
-    whole = [name for name in names if all(row.graphs == 1 for row in rows if row.name == name)]
+    whole = [name for name in names if all(row.graphs and not row.breaks for row in rows if row.name == name)]
     print(
         f"{len(names)} architectures: {len(names) - len(wrong)} correct in all, {len(whole)} without a graph break",
         file=out,

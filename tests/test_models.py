@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import torchplace as tp
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Make = Callable[[], nn.Module]
+LOG = logging.getLogger("talking")
 
 
 @pytest.fixture(autouse=True)
@@ -315,7 +317,7 @@ def test_hooks_of_the_backward_leave_a_model_to_eager_and_say_so() -> None:
     seen: list[int] = []
     for i, model in enumerate((eager, placed)):
         model[2].register_full_backward_hook(lambda module, given, output, i=i: seen.append(i))
-    with pytest.warns(UserWarning, match="nothing of 'Sequential' was captured.*[Bb]ackwards? hooks"):
+    with pytest.warns(UserWarning, match="something of 'Sequential' cannot be captured.*[Bb]ackwards? hooks"):
         found = trained(placed, ROWS)
     for mine, theirs in zip(found, trained(eager, ROWS), strict=True):
         close(mine, theirs)
@@ -452,7 +454,7 @@ def test_int8_layers_of_torch() -> None:
         quantized = torch.ao.quantization.quantize_dynamic(mlp(), {nn.Linear})
     expected = quantized(ROWS)
     placed = tp.compile(copy.deepcopy(quantized), topology="local:2", solver="balanced")
-    with pytest.warns(UserWarning, match="nothing of 'Sequential' was captured"):
+    with pytest.warns(UserWarning, match="something of 'Sequential' cannot be captured"):
         close(placed(ROWS), expected)
 
 
@@ -485,3 +487,68 @@ def test_what_depends_on_values_in_python_breaks_the_graph_and_goes_on() -> None
         for found, expected in zip(trained(placed, x), trained(eager, x), strict=True):
             close(found, expected)
     assert any("test_models.py" in plan.broken for plan in tp.plans(placed))
+
+
+def test_what_a_model_says_breaks_no_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    class Talking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print("before", x.shape[1])
+            x = self.inner(x)
+            print("mean", x.mean())
+            LOG.info("half way")
+            return F.relu(x)
+
+    eager, placed = pair(Talking)
+    for _ in range(2):
+        expected, theirs = eager(ROWS), capsys.readouterr().out
+        close(placed(ROWS), expected)
+        mine = capsys.readouterr().out
+        assert mine.split()[:3] == theirs.split()[:3] == ["before", "8", "mean"]
+    assert [plan.broken for plan in tp.plans(placed)] == [""]
+    plan = tp.plan(Talking(), ROWS, topology="local:2", training=True)
+    assert capsys.readouterr().out == ""
+    assert plan.fingerprint == tp.plans(placed)[0].fingerprint
+
+
+def test_sizes_and_numbers_that_hang_on_values_break_no_graph() -> None:
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.inner(x)
+            rows = torch.nonzero(x.sum(1) > 0).squeeze(1)
+            return self.last(x[rows]).sum(0) * x.detach().max().item()
+
+    eager, placed = pair(Chosen)
+    for x in (ROWS, ROWS * 3 + 1, -ROWS):
+        for found, expected in zip(trained(placed, x), trained(eager, x), strict=True):
+            close(found, expected)
+    assert [plan.broken for plan in tp.plans(placed)] == [""]
+
+
+class Marked(nn.Module):
+    """Makes a tensor a leaf that requires gradients, as models of speech do for checkpointing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x[:, None]
+        x.requires_grad = True
+        return self.inner(x)
+
+
+def test_a_tensor_that_is_made_to_require_gradients_breaks_no_graph() -> None:
+    eager, placed = pair(Marked)
+    for model in (eager, placed):
+        model(ROWS).square().mean().backward()
+    for mine, theirs in zip(placed.parameters(), eager.parameters(), strict=True):
+        close(mine.grad, theirs.grad)
+    assert [plan.broken for plan in tp.plans(placed)] == [""]

@@ -19,6 +19,7 @@ from torchplace.compiler.dynamo import Runner
 from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
+from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.place import device_around, unless_elsewhere
@@ -85,6 +86,7 @@ class Capturer:
         self.handler, self.name, self.names, self.dry = handler, name, names, dry
         self.arguments = arguments
         self.captures = 0
+        self.left = LeftOut(name)
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
@@ -187,7 +189,7 @@ class _Session:
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
         with dynamo.outside_modes():  # the handler moves real tensors
-            broken = dynamo.break_of(self.module)
+            broken = self.capturer.left.around(dynamo.break_of(self.module))
             holds = size_conditions(self.module, [self._name(i).name for i in range(len(self.sources))])
             captured = Captured(graph, parts, state, dict(self.by_name), broken=broken, holds=holds)
             self.runners = self.handler(captured)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -90,7 +91,8 @@ def _argument_names(target: Callable[..., Any]) -> tuple[str, ...]:
 
 def _call(compiled: Callable[..., Any], args: Any, kwargs: Any, name: str, found: Sequence[Captured]) -> None:
     try:
-        compiled(*args, **kwargs)
+        with redirect_stdout(io.StringIO()):  # nothing is run, so that there is nothing to print
+            compiled(*args, **kwargs)
     except TorchplaceError:
         raise
     except Exception as error:

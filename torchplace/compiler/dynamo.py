@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import re
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -19,13 +16,12 @@ from torch._decomp import decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
-from torch._dynamo.utils import counters
 from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.hugging_face import prepare
-from torchplace.compiler.settings import USUAL, settings
+from torchplace.compiler.settings import Settings
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -228,8 +224,6 @@ def named_apart(function: Any) -> Callable[..., Any]:
 def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
-    Where it must be one graph, what it logs is left out: Dynamo would break the graph there.
-
     Args:
         function: what is compiled.
         backend: is given what Dynamo captures.
@@ -238,42 +232,23 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     prepare()
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
-    wanted = {**USUAL, "ignore_logging_functions": _logging()} if options.get("fullgraph") else USUAL
 
-    untried = True
+    told: Any = backend if hasattr(backend, "left") else None
+    settings = Settings(told)
 
     def placed(*args: Any, **kwargs: Any) -> Any:
-        nonlocal untried
-        breaks = Counter(counters["graph_break"]) if untried else None
+        before = settings.begin()
         try:
-            with settings(wanted):
-                return compiled(*args, **kwargs)
+            return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
             if isinstance(inner, TorchplaceError):
                 raise inner from None
             raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
         finally:
-            untried = False
-            if breaks is not None and getattr(backend, "captures", 1) == 0:
-                _warn_of_nothing(name, counters["graph_break"] - breaks)
+            settings.end(before)
 
     return placed
-
-
-def _warn_of_nothing(name: str, breaks: Counter[str]) -> None:
-    """Say that a call was left to eager as a whole, if there was something in it that could not be captured."""
-    if breaks:
-        reasons = "; ".join(reason.strip().splitlines()[0] for reason in breaks)
-        warnings.warn(
-            f"nothing of {name!r} was captured, so that it runs as it is, where its inputs are: {reasons}", stacklevel=4
-        )
-
-
-def _logging() -> set[Callable[..., Any]]:
-    """The methods with which loggers log, those among them that a library has added (`warning_once`)."""
-    kinds = ("debug", "info", "warning", "warn", "error", "critical", "exception", "log")
-    return {f for name, f in vars(logging.Logger).items() if name.split("_")[0] in kinds}
 
 
 def explain(error: Exception) -> str:

@@ -1,56 +1,122 @@
-"""Dynamo's settings while it compiles for us, and only then.
+"""Dynamo's settings while it compiles for us, and only then; and what it leaves to eager meanwhile.
 
-To patch them around every call would take some 20 us of each. So a call only notes in its thread what it wants, and
-Dynamo's own callbacks, which run where it begins and ends a compilation, do the rest.
+To patch settings around every call would take some 20 us of each. So a call only notes in its thread what it wants, and
+Dynamo's own callbacks, which run where it begins and ends the compilation of a frame, do the rest.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 from torch._dynamo import config
 from torch._dynamo.callback import callback_handler
+from torch._dynamo.utils import counters
 
-USUAL: Mapping[str, Any] = {
+from torchplace.compiler.assignments import assignments_left_out
+from torchplace.compiler.left_out import LeftOut
+
+WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager: a graph of all steps may be large
     "capture_dynamic_output_shape_ops": True,  # ops whose results' sizes hang on values, such as nonzero
     "capture_scalar_outputs": True,  # Tensor.item()
+    "reorderable_logging_functions": {print, warnings.warn},  # what they say is said behind the graph
     "skip_nnmodule_hook_guards": False,  # notice hooks that are registered later: else they would go unheard
 }
-"""What every capture wants. What is beside `skip_nnmodule_hook_guards` breaks fewer graphs."""
+"""What every capture wants: fewer graph breaks, and hooks heard. What loggers are told in the midst of a graph is left
+out, too (`_logging`)."""
+
+
+_COUNTED = ("graph_break", "unimplemented")
+"""Of what Dynamo counts: why functions were not compiled as one graph, or not at all."""
+
+
+class Backend(Protocol):
+    """What captures graphs.
+
+    Attributes:
+        captures: how many it has captured.
+        left: is told why of a function nothing was captured, as a whole or up to where its graph breaks.
+    """
+
+    captures: int
+    left: LeftOut
+
+
+class Settings:
+    """What a compiled function wants of the frames that are compiled in its calls."""
+
+    def __init__(self, backend: Backend | None) -> None:
+        """Prepare; nothing is set. `backend` is told what is left out; None for nobody."""
+        self.backend = backend
+        self._stack = ExitStack()
+        self._before: dict[str, Counter[str]] = {}
+        self._captures = 0
+
+    def begin(self) -> Settings | None:
+        """Let them be what this thread wants; returns what it wanted before, for `end`."""
+        if _on_start not in callback_handler.start_callbacks:  # `torch.compiler.reset` forgets them
+            callback_handler.register_start_callback(_on_start)
+            callback_handler.register_end_callback(_on_end)
+        before, _local.wanted = _local.wanted, self
+        return before
+
+    def end(self, before: Settings | None) -> None:
+        """Let what this thread wanted before be what it wants, and say what a call has left to eager."""
+        _local.wanted = before
+        if self.backend is not None and self.backend.left.pending:
+            self.backend.left.tell(stacklevel=4)
+
+    def compiling(self) -> None:
+        """Set them: a frame is going to be compiled."""
+        self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
+        self._stack.enter_context(assignments_left_out())
+        self._before = {what: Counter(counters[what]) for what in _COUNTED}
+        self._captures = 0 if self.backend is None else self.backend.captures
+
+    def compiled(self) -> None:
+        """Set back what was changed, and tell what was left out."""
+        self._stack.close()
+        new = {what: Counter(counters[what]) - before for what, before in self._before.items()}
+        reasons = new["graph_break"] or new["unimplemented"]
+        if reasons and self.backend is not None and self.backend.captures == self._captures:
+            for reason in reasons:
+                self.backend.left.add(_brief(reason))
 
 
 class _Local(threading.local):
-    wanted: Mapping[str, Any] | None = None
-    patch: AbstractContextManager[Any] | None = None
+    wanted: Settings | None = None
+    compiling: Settings | None = None
 
 
 _local = _Local()
 
 
-@contextmanager
-def settings(wanted: Mapping[str, Any]) -> Iterator[None]:
-    """Within, what this thread compiles is compiled with these settings."""
-    if _on_start not in callback_handler.start_callbacks:  # `torch.compiler.reset` forgets them
-        callback_handler.register_start_callback(_on_start)
-        callback_handler.register_end_callback(_on_end)
-    outer, _local.wanted = _local.wanted, wanted
-    try:
-        yield
-    finally:
-        _local.wanted = outer
-
-
 def _on_start(_: Any) -> None:
-    if _local.wanted is not None and _local.patch is None:
-        _local.patch = config.patch(**_local.wanted)
-        _local.patch.__enter__()
+    if _local.wanted is not None and _local.compiling is None:
+        _local.compiling = _local.wanted
+        _local.compiling.compiling()
 
 
 def _on_end(_: Any) -> None:
-    patch, _local.patch = _local.patch, None
-    if patch is not None:
-        patch.__exit__(None, None, None)
+    ended, _local.compiling = _local.compiling, None
+    if ended is not None:
+        ended.compiled()
+
+
+def _logging() -> set[Callable[..., Any]]:
+    """The methods with which loggers log, those among them that a library has added (`warning_once`)."""
+    kinds = ("debug", "info", "warning", "warn", "error", "critical", "exception", "log")
+    return {f for name, f in vars(logging.Logger).items() if name.split("_")[0] in kinds}
+
+
+def _brief(reason: str) -> str:
+    """Of what Dynamo says of a graph break, what it is, and of what."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    context = [line.partition(":")[2].strip() for line in lines if line.startswith("Developer debug context:")]
+    return ": ".join(filter(None, [*lines[:1], *context[:1]]))[:300]
