@@ -10,9 +10,9 @@ Each is compiled for CPU devices and called in evaluation (forward) and in train
 calls each, then with another batch size. Placements are `balanced` and, with several devices, `random`, so that every
 value crosses. Outputs, gradients and buffers are held against eager's by the norm of their difference over their norm.
 
-A line says how many ops there are, how many graph breaks, how many graphs were captured in all, how long the first call
-took (capture and plan included), how many times eager's a later one took, and the greatest error. Each architecture is a
-process of its own, so one that crashes is a line, too.
+A line says how many ops there are, how many graph breaks, how many graphs were captured in all, how long the first
+call took (capture and plan included), how many times eager's a later one took, and the greatest error. Each
+architecture is a process of its own, so one that crashes is a line, too.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,8 +90,7 @@ def _argument_names(target: Callable[..., Any]) -> tuple[str, ...]:
 
 def _call(compiled: Callable[..., Any], args: Any, kwargs: Any, name: str, found: Sequence[Captured]) -> None:
     try:
-        with redirect_stdout(io.StringIO()):  # nothing is run, so that there is nothing to print
-            compiled(*args, **kwargs)
+        compiled(*args, **kwargs)
     except TorchplaceError:
         raise
     except Exception as error:

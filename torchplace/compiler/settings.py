@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -25,7 +24,6 @@ WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager: a graph of all steps may be large
     "capture_dynamic_output_shape_ops": True,  # ops whose results' sizes hang on values, such as nonzero
     "capture_scalar_outputs": True,  # Tensor.item()
-    "reorderable_logging_functions": {print, warnings.warn},  # what they say is said behind the graph
     "skip_nnmodule_hook_guards": False,  # notice hooks that are registered later: else they would go unheard
 }
 """What every capture wants: fewer graph breaks, and hooks heard. What loggers are told in the midst of a graph is left
