@@ -132,3 +132,121 @@ def test_a_recurrent_model_that_is_called_has_no_graph_break() -> None:
     placed = tp.compile(copy.deepcopy(reference), topology="local:2", solver="random")
     torch.testing.assert_close(placed(x), reference(x))
     assert [plan.broken for plan in tp.plans(placed)] == [""]
+
+
+class Decoder(nn.Module):
+    """A model as torchtitan has them: layers by name, made on the meta device, and weights that it sets itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(TOKENS, 16)
+        self.layers = nn.ModuleDict({str(i): nn.TransformerEncoderLayer(16, 2, 32, 0.0) for i in range(2)})
+        self.norm, self.output = nn.RMSNorm(16), nn.Linear(16, TOKENS, bias=False)
+
+    def init_weights(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in self.named_parameters():
+            nn.init.ones_(parameter) if "norm" in name else nn.init.normal_(parameter, 0.0, 0.1, generator)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        x = self.words(words)
+        for layer in self.layers.values():
+            x = layer(x)
+        return self.output(self.norm(x))
+
+
+def titan_loop(place: bool, folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Gradients of several batches added up, clipped, a scheduler, and a checkpoint that is read again half way."""
+    from torch.distributed.checkpoint import load, save
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    with torch.device("meta"):
+        model = Decoder()
+    model.to_empty(device="cpu")
+    model.init_weights()
+    if place:
+        model = tp.compile(model, topology="local:2", solver="random", seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, foreach=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    losses = []
+    for step in range(4):
+        optimizer.zero_grad()
+        for part in range(2):
+            words = tokens(2, 6 + part)
+            loss = nn.functional.cross_entropy(model(words).flatten(0, 1), words.flatten()) / 2
+            loss.backward()
+            losses.append(loss.item())
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        optimizer.step()
+        scheduler.step()
+        if step == 1:
+            held, moments = get_state_dict(model, optimizer)
+            save({"model": held, "optimizer": moments}, checkpoint_id=folder, no_dist=True)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+            load({"model": held, "optimizer": moments}, checkpoint_id=folder, no_dist=True)
+            set_state_dict(model, optimizer, model_state_dict=held, optim_state_dict=moments)
+    return losses, model.state_dict()
+
+
+def test_a_loop_as_torchtitan_has_it(tmp_path: Path) -> None:
+    losses, weights = titan_loop(False, tmp_path / "eager")
+    found, theirs = titan_loop(True, tmp_path / "placed")
+    assert found == pytest.approx(losses, rel=1e-4)
+    assert theirs.keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"])
+def test_layers_that_torchao_has_quantised(kind: str) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+
+    def quantised() -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)).eval()
+        quantization.quantize_(model, getattr(quantization, kind)())
+        return model
+
+    eager, placed = quantised(), tp.compile(quantised(), topology="local:2", solver="random", seed=1)
+    with torch.no_grad():
+        for rows in (4, 7):
+            x = torch.randn(rows, 64)
+            torch.testing.assert_close(placed(x), eager(x))
+    assert {plan.broken for plan in tp.plans(placed)} == {""}
+    assert len(tp.plans(placed)[0].devices_used) == 2
+    assert placed.state_dict().keys() == eager.state_dict().keys()
+
+
+def test_lightning_fits_a_placed_module() -> None:
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+            self.losses: list[float] = []
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            loss = nn.functional.mse_loss(self.net(batch[0]), batch[1])
+            self.losses.append(loss.item())
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), 1e-2)
+
+    def fit(place: str) -> list[float]:
+        torch.manual_seed(0)
+        module = Module()
+        if place:
+            tp.compile(module.get_submodule(place.strip(".")), topology="local:2", solver="balanced")
+        x = torch.randn(32, 8)
+        rows = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), 8)
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        lightning.Trainer(max_epochs=2, accelerator="cpu", gradient_clip_val=1.0, **quiet).fit(module, rows)
+        return module.losses
+
+    expected = fit("")
+    assert fit("net") == pytest.approx(expected, rel=1e-4)
+    assert fit(".") == pytest.approx(expected, rel=1e-4)
