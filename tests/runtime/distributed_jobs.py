@@ -99,3 +99,24 @@ def run_on() -> dict[str, Any]:
         if i == 3:
             print("READY", flush=True)
     return {}
+
+
+def scale(steps: int = 5) -> dict[str, Any]:
+    """Train with a scaler of gradients; in the second step, a gradient of one parameter is infinite."""
+    model, step, optimizer = make()
+    scaler = tp.GradScaler(step, device="cpu", init_scale=1024.0, growth_interval=2)
+    losses, scales = [], []
+    for i in range(steps):
+        loss = step(*batch(i), grad_scale=scaler.get_scale())
+        if i == 1:
+            [parameter] = [p for n, p in model.named_parameters() if n == "last.bias"]
+            if parameter.grad is not None:
+                parameter.grad[0] = float("inf")
+        scaler.unscale_(optimizer)
+        tp.clip_grad_norm_(step, 0.5)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        losses.append(loss.item().hex())
+        scales.append(scaler.get_scale())
+    return {"losses": losses, "scales": scales}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.jobs import Job
-from tests.runtime.distributed_jobs import Net, make, train
+from tests.runtime.distributed_jobs import Net, make, scale, train
 
 JOBS = "tests.runtime.distributed_jobs"
 
@@ -35,6 +35,13 @@ def test_ranks_train_as_one_process_does(tmp_path: Path) -> None:
     assert first["weights"] | second["weights"] == alone["weights"]
     assert file.read_bytes() == (tmp_path / "alone.safetensors").read_bytes(), "the whole model, by its own names"
     assert {name: t.shape for name, t in load_file(file).items()} == {n: t.shape for n, t in Net().state_dict().items()}
+
+
+def test_a_gradient_that_is_infinite_on_one_rank_is_so_for_all(tmp_path: Path) -> None:
+    job = Job(f"{JOBS}:scale", 2, tmp_path)
+    alone = scale()
+    assert alone["scales"] == [1024.0, 512.0, 512.0, 1024.0, 1024.0]
+    assert job.results() == [alone] * 2
 
 
 def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
