@@ -30,7 +30,7 @@ class Setting:
 
     @property
     def request(self) -> Request:
-        return Request(Topology.local(self.devices), solver=self.solver, seed=self.seed)
+        return Request(Topology.local(self.devices), solver=self.solver, seed=self.seed, time_limit=1.0)
 
 
 ONE_DEVICE = Setting(1, "single")
