@@ -72,7 +72,8 @@ def test_optimizers_train_a_model_over_several_steps() -> None:
     x, y = batch(8)
     model, reference = twins(Net())
     step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=4, **PLACED)
-    optimizers = [torch.optim.AdamW(m.parameters(), lr=0.01) for m in (model, reference)]
+    # Not Adam: a bias before batch norm has a gradient that is nothing but rounding, which Adam makes as large as others.
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9) for m in (model, reference)]
     for i in range(4):
         check(step, after_eager(reference, x, y, 4), x, y)
         for optimizer in optimizers:

@@ -15,6 +15,7 @@ from torchplace.compiler.capture import Captured, Capturer, Handler, start_captu
 from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.graph import Graph, Op, Value, replaced
 from torchplace.compiler.passes.fused_backwards import split_fused_backwards
+from torchplace.compiler.passes.partial_gradients import separate_partial_gradients
 from torchplace.compiler.passes.snapshots import snapshot_state
 from torchplace.errors import CaptureError
 
@@ -188,6 +189,7 @@ def joint(captured: Captured) -> Captured:
     _only_the_loss(graph)
     snapshot_state(graph)
     split_fused_backwards(graph)
+    separate_partial_gradients(graph)
     return replace(captured, graph=graph, parts=(graph,), joint=True)
 
 

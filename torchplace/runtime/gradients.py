@@ -17,7 +17,7 @@ from torchplace.runtime.transport import same_memory
 
 
 class Gradients:
-    """The gradients of one run of a step.
+    """The gradients of one run of a step; of a shared parameter there may be several, which are added.
 
     Sums over micro-batches begin with what is in `.grad`, in place, so that they are what as many backwards would have
     left there, to the bit.
@@ -46,10 +46,12 @@ class Gradients:
 
     def begun(self) -> Iterator[tuple[Instance, torch.Tensor]]:
         """The sums that gradients are added to in place."""
+        begun: set[int] = set()
         for i, parameter in self.parameters.items():
             end, grad = self.executable.program.outputs[i], parameter.grad
             assert end.value is not None
-            if grad is not None and grad.layout is torch.strided and self._begins(end):
+            if grad is not None and grad.layout is torch.strided and id(grad) not in begun and self._begins(end):
+                begun.add(id(grad))
                 yield (end.value, 0), grad
 
     def _begins(self, end: Exit) -> bool:
@@ -80,6 +82,7 @@ class Gradients:
             else:
                 parameter.grad = _added(parameter.grad, made)
             taken.add(_memory(made))
+        for parameter in {id(p): p for p in map(self.parameters.__getitem__, made_of)}.values():
             for hook in (parameter._post_accumulate_grad_hooks or {}).values():
                 hook(parameter)
 
