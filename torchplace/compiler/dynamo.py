@@ -233,7 +233,8 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
 
-    told: Any = backend if hasattr(backend, "left") else None
+    whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
+    told: Any = None if whole else backend
     settings = Settings(told)
 
     def placed(*args: Any, **kwargs: Any) -> Any:
