@@ -275,6 +275,9 @@ def _diffusers(kind: str, settings: dict[str, Any]) -> Callable[[], nn.Module]:
         import diffusers
 
         model: nn.Module = getattr(diffusers, kind)(**settings)
+        for module in model.modules():
+            if hasattr(module, "dropout_prob"):  # of labels: which are dropped is drawn, as in dropout
+                module.dropout_prob = 0.0
         return model
 
     return build

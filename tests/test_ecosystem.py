@@ -48,6 +48,23 @@ def test_trainer_has_the_losses_of_eager(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert found[-1] < found[0]
 
 
+def test_models_that_record_what_passes_through_them_are_captured_whole() -> None:
+    """transformers installs hooks for that at the first call, under a lock."""
+
+    def mixtral() -> Any:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": TOKENS, "hidden_size": 16, "intermediate_size": 32, "num_local_experts": 4}
+        heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+        return hf.MixtralForCausalLM(hf.MixtralConfig(**sizes, **heads, output_router_logits=True, use_cache=False))
+
+    eager, placed = mixtral(), tp.compile(mixtral(), topology="local:2", solver="random")
+    for _ in range(2):
+        expected, found = (call(input_ids=tokens(2), labels=tokens(2)) for call in (eager, placed))
+        assert len(found.router_logits) == len(expected.router_logits) == 2
+        torch.testing.assert_close(found.loss, expected.loss)
+    assert [plan.broken for plan in tp.plans(placed)] == [""]
+
+
 def test_lora_trains_its_adapters_alone() -> None:
     peft = pytest.importorskip("peft")
 
