@@ -240,7 +240,7 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     def placed(*args: Any, **kwargs: Any) -> Any:
         before = settings.begin()
         try:
-            return compiled(*args, **kwargs)
+            result = compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
             if isinstance(inner, TorchplaceError):
@@ -248,6 +248,8 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
             raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
         finally:
             settings.end(before)
+        settings.tell()
+        return result
 
     return placed
 

@@ -64,11 +64,15 @@ class Settings:
         before, _local.wanted = _local.wanted, self
         return before
 
-    def end(self, before: Settings | None) -> None:
-        """Let what this thread wanted before be what it wants, and say what a call has left to eager."""
+    @staticmethod
+    def end(before: Settings | None) -> None:
+        """Let what this thread wanted before be what it wants."""
         _local.wanted = before
+
+    def tell(self) -> None:
+        """Say what a call that has come to its end has left to eager."""
         if self.backend is not None and self.backend.left.pending:
-            self.backend.left.tell(stacklevel=4)
+            self.backend.left.tell(stacklevel=3)
 
     def compiling(self) -> None:
         """Set them: a frame is going to be compiled."""

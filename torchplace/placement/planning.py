@@ -146,8 +146,7 @@ def finish(
     Raises:
         InfeasibleError: the programs need more memory than a device has.
     """
-    captured, topology = evaluator.captured, request.topology
-    outcome = evaluator.outcome(placement)
+    captured, topology, outcome = evaluator.captured, request.topology, evaluator.outcome(placement)
     programs, timeline = outcome.programs, outcome.timeline
     for program in programs:
         verify(program)
