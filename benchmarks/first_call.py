@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from collections.abc import Mapping
 from time import perf_counter
 
 import torch
+
+from benchmarks._timing import median, paired_ratio
 
 AOT, FIRST, KEPT = "aot_eager", "torchplace", "torchplace, its plan kept"
 CONTESTANTS = (AOT, FIRST, KEPT)
@@ -63,11 +64,7 @@ def rounds_of(count: int) -> dict[str, list[float]]:
 def summary(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
     """Contestant -> seconds, and how many times those of `aot_eager`: medians."""
     return {
-        name: {
-            "seconds": statistics.median(seconds),
-            "ratio": statistics.median(mine / other for mine, other in zip(seconds, times[AOT], strict=True)),
-        }
-        for name, seconds in times.items()
+        name: {"seconds": median(seconds), "ratio": paired_ratio(times, name, AOT)} for name, seconds in times.items()
     }
 
 

@@ -110,8 +110,7 @@ def _step_session(options: Options) -> Session:
 
 
 def _compile_step(model: Any, options: Options) -> Step:
-    if isinstance(model, nn.Module):
-        take_back(model)
+    take_back(model)
     session = _step_session(options)
     if options.dynamic and isinstance(session, RankSession):
         raise OptionError("dynamic is True; expected None or False on several ranks, which must know all sizes")

@@ -20,10 +20,11 @@ def is_dispatched(model: object) -> bool:
     return isinstance(model, nn.Module) and any(_HOOK in vars(module) for module in model.modules())
 
 
-def take_back(model: nn.Module) -> None:
+def take_back(model: Any) -> None:
     """Make an ordinary model of a dispatched one: without hooks, and with its weights in memory.
 
-    Weights that were offloaded are read, to the CPU; parameters that are shared are shared again.
+    What is no such model stays as it is. Weights that were offloaded are read, to the CPU; parameters that are shared
+    are shared again.
 
     Cost: host memory for what was offloaded.
     """

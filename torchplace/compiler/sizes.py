@@ -44,7 +44,7 @@ def size_conditions(module: fx.GraphModule, names: Sequence[str]) -> tuple[str, 
 
 
 def _sizes(name: str, example: Any) -> Iterator[tuple[str, torch.SymInt]]:
-    """Name and symbolic size of each dim of an input that has one; of a number, itself."""
+    """Name and symbolic size of each dim of an input that has one."""
     if isinstance(example, torch.Tensor):
         shape: Sequence[Any] = example.shape
         yield from ((f"{name}[{i}]", size) for i, size in enumerate(shape) if isinstance(size, torch.SymInt))

@@ -205,10 +205,11 @@ class Plan:
 
     def placement_for(self, captured: Captured) -> dict[str, str] | None:
         """This plan's placement of another capture of the same graph; None when the graph is another one."""
-        if captured.graph.fingerprint() != self.fingerprint:
+        keys = captured.graph.keys()
+        if captured.graph.fingerprint(keys) != self.fingerprint:
             return None
         device_of = {key: self.placement[op] for op, key in self.keys.items()}
-        return {op: device_of[key] for op, key in captured.graph.keys().items()}
+        return {op: device_of[key] for op, key in keys.items()}
 
     def refuse(self, captured: Captured) -> PlanError:
         """The error for a graph that this plan was not made for: says what differs."""

@@ -56,7 +56,7 @@ class _PlanRecord(_Record):
     schedule: str = ""
     rest: list[_PlanRecord] = []
     broken: str = ""
-    holds: list[str] = []
+    holds: tuple[str, ...] = Field(default=(), strict=False)  # JSON has lists
     split: dict[str, list[str]] = {}
 
 
@@ -67,8 +67,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         topology=plan.topology.to_dict(),
         predicted=_Predicted(**vars(plan.predicted)),
         rest=[_PlanRecord(**plan_data(p)) for p in plan.rest],
-        **{n: getattr(plan, n) for n in names if n != "holds"},
-        holds=list(plan.holds),
+        **{n: getattr(plan, n) for n in names},
     )
     return record.model_dump()
 
@@ -135,7 +134,6 @@ def _rebuild(record: _PlanRecord) -> Plan:
         topology=topology,
         predicted=Predicted(**record.predicted.model_dump()),
         rest=tuple(_rebuild(r) for r in record.rest),
-        holds=tuple(record.holds),
     )
     return Plan(**fields)
 

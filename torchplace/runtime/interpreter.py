@@ -53,11 +53,6 @@ class Call:
     events: dict[str, list[tuple[Instruction, float, float]]] = field(default_factory=dict)
     behind: Mapping[str, Behind] = field(default_factory=dict)
 
-    def end(self, device: str, env: Env) -> None:
-        """Do what is behind a device's list."""
-        if device in self.behind:
-            self.behind[device](env)
-
     def abort(self) -> None:
         """Wake every device that waits, now or later: it stops with `Aborted`."""
         for channel in self.channels.values():

@@ -269,7 +269,7 @@ class Executable:
                     raise ExecutionError(f"program {self.program.name!r}: no device can go on (a fault of lowering)")
             for device in self.active:
                 with on_device(self.runtime.torch_devices[device]):
-                    call.end(device, envs[device])
+                    self._ended(device, call, envs[device])
 
     def _advance(self, device: str, at: int, call: Call, env: Env) -> int:
         steps = self.devices[device].steps
@@ -343,7 +343,9 @@ class Executable:
             self._ended(device, call, env)
 
     def _ended(self, device: str, call: Call, env: Env) -> None:
-        call.end(device, env)
+        """Do what is behind a device's list."""
+        if device in call.behind:
+            call.behind[device](env)
 
     @contextmanager
     def _threads(self, device: str, callers: int) -> Iterator[None]:

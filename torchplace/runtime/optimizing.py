@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import queue
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,16 +25,21 @@ class Optimizing:
     called once, when all are complete; then no device begins before the others.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, owners: Mapping[nn.Parameter, str]) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, owners: Callable[[], Mapping[nn.Parameter, str]]) -> None:
         """Prepare a step.
 
         Args:
             optimizer: whose step it is.
-            owners: parameter -> device; others are updated by the caller's thread.
+            owners: gives parameter -> device, asked when the first is updated: a first step plans before that. Others
+                are updated by the caller's thread.
         """
-        self.optimizer = optimizer
-        self.parts = _parts(optimizer, owners)
+        self.optimizer, self._owners = optimizer, owners
         self.done: list[str] = []
+
+    @functools.cached_property
+    def parts(self) -> dict[str, torch.optim.Optimizer]:
+        """Device -> what updates its parameters."""
+        return _parts(self.optimizer, self._owners())
 
     def behind(self, devices: Iterable[str], gradients: Gradients) -> dict[str, Behind]:
         """What each device does when it has done all else of a program that makes gradients."""
@@ -79,6 +85,7 @@ class Optimizing:
     def _rest(self, runtime: LocalRuntime) -> None:
         left = [device for device in self.parts if device not in self.done]
         others = [device for device in left if device]
+        others = others if len(others) > 1 else []  # a single one is as well done here
         outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         def job(device: str) -> Any:
@@ -91,14 +98,13 @@ class Optimizing:
 
             return run
 
-        if len(others) > 1:
-            runtime.submit({device: job(device) for device in others}, {})
-            left = [device for device in left if not device]
+        runtime.submit({device: job(device) for device in others}, {})
         for device in left:
-            self._step(device)
-        failed = [outcomes.get() for _ in others] if len(others) > 1 else []
-        if any(failed):
-            raise next(error for error in failed if error is not None)
+            if device not in others:
+                self._step(device)
+        failed = [error for error in [outcomes.get() for _ in others] if error is not None]
+        if failed:
+            raise failed[0]
 
     def spoilt(self, error: ExecutionError) -> ExecutionError:
         """The error of a step that fails, which says what is lost if some device has updated its parameters."""

@@ -43,8 +43,7 @@ class _Row:
         calls: their arguments.
         weights: of their losses in that of the batch, times the scale of gradients.
         returned: outputs beside the loss are wanted.
-        optimizer: updates parameters when they have all their gradients; of the last row.
-        optimizing: its step, once it has begun.
+        optimizing: updates parameters when they have all their gradients; of the last row.
         leaves: all that their arguments hold, for each.
         results: place of an output of the graph -> what each has made; once it has run.
         output: what the model returned for the last.
@@ -55,7 +54,6 @@ class _Row:
     calls: Sequence[Call]
     weights: Sequence[float]
     returned: bool
-    optimizer: torch.optim.Optimizer | None = None
     optimizing: Optimizing | None = None
     leaves: list[list[Any]] = field(default_factory=list)
     results: list[Sequence[Any]] = field(default_factory=list)
@@ -161,14 +159,13 @@ class Step:
             for start, end in _alike(split.rows)
         ]
         self._ran = []
-        optimizer = self.optimizer if torch.is_grad_enabled() else None
-        for row in rows[:-1]:
+        if self.optimizer is not None and torch.is_grad_enabled():
+            rows[-1].optimizing = Optimizing(self.optimizer, self._owners)
+        for row in rows:
             self._run(row)
-        rows[-1].optimizer = optimizer
-        self._run(rows[-1])
         self._hand_back(rows)
-        if optimizer is not None:
-            self._update(rows[-1], optimizer)
+        if rows[-1].optimizing is not None:
+            rows[-1].optimizing.finish(self.session.runtime)
         outputs = _joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
         if inference:
             return outputs
@@ -284,7 +281,7 @@ class Step:
         gradients = Gradients(graph, executable, given)
         inputs.update(gradients.begun())
         self._ran.append(executable)
-        results = self._with_optimizer(row, executable, inputs, gradients)
+        results = _optimized(row.optimizing, executable, inputs, gradients)
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
             row.gradients += zip(row.each(given[name]), pieces, strict=True)
@@ -293,29 +290,24 @@ class Step:
         row.handed = [given[v.name] if _is_state(v) else made[-1] for v, made in ends]
         return row.handed
 
-    def _with_optimizer(
-        self, row: _Row, executable: Executable, inputs: dict[Instance, Any], gradients: Gradients
-    ) -> list[list[Any]]:
-        """Run a program; each device then updates its parameters, if nothing else will add to their gradients."""
-        if row.optimizer is None or gradients.beyond:
-            return executable.run(inputs)
-        row.optimizing = Optimizing(row.optimizer, self._owners())
-        try:
-            return executable.run(inputs, row.optimizing.behind(executable.active, gradients))
-        except ExecutionError as error:
-            raise row.optimizing.spoilt(error) from error
-
-    def _update(self, row: _Row, optimizer: torch.optim.Optimizer) -> None:
-        """Update the parameters that are not updated yet."""
-        step = row.optimizing or Optimizing(optimizer, self._owners())
-        step.finish(self.session.runtime)
-
     @staticmethod
     def _hand_back(rows: Sequence[_Row]) -> None:
         """Let the gradients of inputs go on to where the caller made these."""
         pairs = [pair for row in rows for pair in row.gradients]
         if pairs:
             torch.autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
+
+
+def _optimized(
+    optimizing: Optimizing | None, executable: Executable, inputs: dict[Instance, Any], gradients: Gradients
+) -> list[list[Any]]:
+    """Run a program; each device then updates its parameters, if nothing else will add to their gradients."""
+    if optimizing is None or gradients.beyond:
+        return executable.run(inputs)
+    try:
+        return executable.run(inputs, optimizing.behind(executable.active, gradients))
+    except ExecutionError as error:
+        raise optimizing.spoilt(error) from error
 
 
 def _call_home(model: nn.Module, device: torch.device) -> None:

@@ -63,6 +63,20 @@ def test_what_is_not_shared_stays_as_it_is() -> None:
     assert len(gradients(graph, "words.weight")) == 2, "it is looked up twice"
 
 
+def test_a_parameter_that_is_used_many_times_keeps_its_sum() -> None:
+    class Again(Tied):
+        def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            x = self.words(first)
+            for _ in range(6):
+                x = torch.tanh(self.body(x))
+            return self.head(x)
+
+    graph = graph_of(Again())
+    graph.check()
+    assert len(gradients(graph, "body.weight")) == 1
+    assert len(gradients(graph, "words.weight")) == 2
+
+
 @pytest.mark.parametrize("microbatches", [1, 4])
 def test_gradients_are_those_of_eager(microbatches: int) -> None:
     model, reference = Tied(), Tied()
