@@ -9,7 +9,6 @@ import torchplace as tp
 from benchmarks._pipeline_problems import Case
 from benchmarks._pipeline_team import Rank, Worker
 from benchmarks._timing import median
-from torchplace.placement.topology.device import Device
 from torchplace.runtime.op_times import pace_kept
 from torchplace.runtime.reference import reference_seconds
 
@@ -48,6 +47,11 @@ class Placed(Worker):
         self._first = self._first or perf_counter() - start
         return float(loss) / self._ranks
 
+    def pace(self) -> float:
+        """Of this moment, by the pace that costs are kept for."""
+        kept = pace_kept(tp.plans(self._step)[0].topology.devices[0])
+        return median([reference_seconds() for _ in range(5)]) / kept if kept else 1.0
+
     def facts(self) -> dict[str, Any]:
         """Its plan."""
         plan = tp.plans(self._step)[0]
@@ -61,11 +65,4 @@ class Placed(Worker):
             "parameter_bytes": plan.parameter_bytes,
             "peak_bytes": plan.predicted.peak_memory,
             "busy": plan.predicted.busy,
-            "pace": _pace(plan.topology.devices[0]),
         }
-
-
-def _pace(device: Device) -> float:
-    """How much slower this machine is now than when it was calibrated: what predictions know of it."""
-    kept = pace_kept(device)
-    return median([reference_seconds() for _ in range(9)]) / kept if kept else 1.0

@@ -25,6 +25,7 @@ class Result:
         times: contestant -> seconds of its steps, round by round.
         cannot: contestant -> why it cannot.
         facts: contestant -> what it says of how it works.
+        paces: contestant -> how much slower the machine was than when it was calibrated, round by round.
     """
 
     case: str
@@ -34,6 +35,7 @@ class Result:
     times: Mapping[str, list[float]]
     cannot: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paces: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def best_peer(self) -> str | None:
@@ -69,6 +71,12 @@ class Result:
         """Of the predicted step time, relative to the measured one."""
         return float(self.facts[name]["predicted"]) / self.seconds(name) - 1
 
+    def error_at_pace(self, name: str) -> float:
+        """Of the predicted step time at the pace that the machine had just before each step: the median."""
+        rounds = zip(self.times[name], self.paces.get(name, ()), strict=False)
+        predicted = float(self.facts[name]["predicted"])
+        return median([predicted * pace / seconds for seconds, pace in rounds] or [1 + self.error(name)]) - 1
+
     def data(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return {
@@ -79,7 +87,11 @@ class Result:
 
     def _contestant(self, name: str) -> dict[str, Any]:
         found = {"seconds": self.seconds(name), "to_eager": self.to_eager(name), "times": self.times[name]}
-        predicted = {"error": self.error(name)} if "predicted" in self.facts[name] else {}
+        predicted = (
+            {"error": self.error(name), "error_at_pace": self.error_at_pace(name)}
+            if "predicted" in self.facts[name]
+            else {}
+        )
         return {**found, "share_of_limit": self.share_of_limit(name), **self.facts[name], **predicted}
 
 

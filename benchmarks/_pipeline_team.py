@@ -78,6 +78,10 @@ class Worker(ABC):
         self.problem.model.zero_grad(set_to_none=True)
         return found
 
+    def pace(self) -> float:
+        """How much slower this machine is now than the one that it knows; 1 where it knows none."""
+        return 1.0
+
     def facts(self) -> dict[str, Any]:
         """What is worth knowing of how it works; after a step."""
         return {}
@@ -123,6 +127,11 @@ class Team:
         """All do a step: the whole loss, and the squares of all gradients."""
         found = self._tell("check")
         return Checked(sum(c.loss for c in found), sum(c.squares for c in found))
+
+    def pace(self) -> float:
+        """The mean of what all say at the same time."""
+        found: list[float] = self._tell("pace")
+        return sum(found) / len(found)
 
     def facts(self) -> dict[str, Any]:
         """What the first knows."""

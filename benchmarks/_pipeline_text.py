@@ -46,9 +46,8 @@ def _alone(result: Result) -> Iterator[str]:
 
 
 def _predicted(result: Result, name: str) -> str:
-    facts, error = result.facts[name], result.error(name)
-    now = (1 + error) * facts["pace"] - 1
-    return f"predicted {facts['predicted'] * 1e3:.1f} ms ({error:+.1%}; at the machine's pace now {now:+.1%})"
+    seconds, error, at_pace = result.facts[name]["predicted"], result.error(name), result.error_at_pace(name)
+    return f"predicted {seconds * 1e3:.1f} ms ({error:+.1%}; at the machine's pace before each step {at_pace:+.1%})"
 
 
 def _plan(result: Result) -> Iterator[str]:

@@ -7,11 +7,25 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 
 
-def interleaved(work: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of each piece of work, measured in turn for a number of rounds."""
+def interleaved(
+    work: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 2,
+    before: Callable[[str], object] = lambda name: None,
+) -> dict[str, list[float]]:
+    """Seconds of each piece of work, measured in turn for a number of rounds.
+
+    Args:
+        work: by name.
+        rounds: that count.
+        warmup: rounds that do not.
+        before: is called with a name before its work is timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for i in range(warmup + rounds):
         for name, run in work.items():
+            if i >= warmup:
+                before(name)
             start = perf_counter()
             run()
             if i >= warmup:

@@ -92,10 +92,12 @@ def contest(case: Case, rounds: int, schedules: Sequence[str], cost: str = "auto
     cannot = {} if problem.layers else {PEER.strip(): problem.unchained}
     with ExitStack() as stack:
         teams = _teams(chosen, case, tuned, cannot, stack)
-        times = interleaved({name: team.step for name, team in teams.items()}, rounds)
+        paces: dict[str, list[float]] = {name: [] for name in teams}
+        steps = {name: team.step for name, team in teams.items()}
+        times = interleaved(steps, rounds, before=lambda name: paces[name].append(teams[name].pace()))
         facts = {name: team.facts() for name, team in teams.items()}
     parameters = sum(p.numel() for p in problem.model.parameters())
-    return Result(case.name, case.microbatches, parameters, tuned, times, cannot, facts)
+    return Result(case.name, case.microbatches, parameters, tuned, times, cannot, facts, paces)
 
 
 def _teams(

@@ -37,7 +37,7 @@ def made(graph: Graph, maker: Maker = make_scripted) -> Kernel:
 
 
 def functions(graph: Graph) -> list[Any]:
-    return [row for row in scripted._rows(graph.ops, CPU) if isinstance(row, list)]
+    return [row for row in scripted.in_rows(graph.ops, CPU) if isinstance(row, list)]
 
 
 def single(target: str, *args: Any, **kwargs: Any) -> Graph:
@@ -99,7 +99,7 @@ def test_values_are_freed_after_their_last_use() -> None:
     b.returns(b.graph.ops[-1].outputs[0])
     given: list[Any] = [torch.ones(4)]
     gone = weakref.ref(given[0])
-    (piece,) = scripted._compiled([b.graph.ops], whole(b.graph), CPU, "cpu:0")
+    (piece,) = scripted.pieces([b.graph.ops], whole(b.graph), CPU, "cpu:0")
     assert isinstance(piece, Scripted)
     made(b.graph)(given, 0)
     assert given == []
@@ -159,7 +159,7 @@ def test_the_op_that_fails_is_named() -> None:
 
 
 def test_memory_that_runs_out_is_told_as_torch_does() -> None:
-    (piece,) = scripted._compiled([single("aten.neg.default").ops], Run("whole", ("x",), ("last",)), CPU, "cpu:0")
+    (piece,) = scripted.pieces([single("aten.neg.default").ops], Run("whole", ("x",), ("last",)), CPU, "cpu:0")
     assert isinstance(piece, Scripted)
     text = 'Traceback\n  File "<string>", line 4, in segment\nRuntimeError: CUDA out of memory. Tried to allocate'
     op, cause = piece._failed(RuntimeError(text))
@@ -169,12 +169,12 @@ def test_memory_that_runs_out_is_told_as_torch_does() -> None:
 
 def test_without_torch_jit_python_calls_all(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = single("aten.neg.default")
-    scripted._rows(graph.ops, CPU)
+    scripted.in_rows(graph.ops, CPU)
 
     def fail(*_: object) -> Callable[..., Any]:
         raise RuntimeError("torch.jit is gone")
 
-    monkeypatch.setattr(scripted.torch.jit, "CompilationUnit", fail)
+    monkeypatch.setattr(torch.jit, "CompilationUnit", fail)
     assert torch.equal(made(graph)([torch.ones(3, 4)], 0)[0], torch.full((3, 4), -2.0))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import statistics
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -214,11 +215,16 @@ def synchronize(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Times what a device does between stamps: on a CPU by the clock, on an accelerator by events on its stream."""
+    """Times what a device does between stamps: on a CPU by the clock, on an accelerator by events on its stream.
 
-    def __init__(self, device: torch.device) -> None:
+    Attributes:
+        device: whose work is timed.
+        reading: seconds that a stamp takes by itself; taken off what is between two of them.
+    """
+
+    def __init__(self, device: torch.device, reading: float = 0.0) -> None:
         """Of one device."""
-        self.device = device
+        self.device, self.reading = device, reading
         self.stamps: list[Any] = []
         self._waits = is_accelerator(device)
         self._events = self._waits and has_timed_events(device.type)
@@ -234,13 +240,30 @@ class Stopwatch:
         event.record(torch.accelerator.current_stream(self.device))
         self.stamps.append(event)
 
+    def insert(self, seconds: Sequence[float]) -> None:
+        """Put in what somebody else has timed; what is between it and the stamps around it does not count."""
+        self.stamps += [None, list(seconds), None]
+
     def seconds(self) -> list[float]:
-        """Seconds from each stamp to the next; the stamps are forgotten."""
+        """Seconds from each stamp to the next, in order with those put in; the stamps are forgotten."""
         synchronize(self.device)
         stamps, self.stamps = self.stamps, []
-        if self._events:
-            return [a.elapsed_time(b) * 1e-3 for a, b in pairwise(stamps)]
-        return [b - a for a, b in pairwise(stamps)]
+        found: list[float] = []
+        for before, after in pairwise(stamps):
+            if isinstance(after, list):
+                found += after
+            elif not (before is None or after is None or isinstance(before, list)):
+                passed = before.elapsed_time(after) * 1e-3 if self._events else after - before
+                found.append(max(0.0, passed - self.reading))
+        return found
+
+
+def precise_stopwatch(device: torch.device) -> Stopwatch:
+    """A stopwatch that knows how long reading the clock takes, which is in every time."""
+    watch = Stopwatch(device)
+    for _ in range(1000):
+        watch.stamp()
+    return Stopwatch(device, statistics.median(watch.seconds()))
 
 
 @functools.cache

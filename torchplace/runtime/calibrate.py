@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,14 +23,14 @@ from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibration_blocks import Block, Bottleneck, in_a_row
-from torchplace.runtime.calibration_programs import Branches, Cells, Chain, Ran, at_random, by_branch, run
+from torchplace.runtime.calibration_coruns import slowdown
+from torchplace.runtime.calibration_programs import Cells, Chain, Ran, at_random, run
 from torchplace.runtime.calibration_steps import beside, step_models
 from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.progress import Tell, nobody, telling
 from torchplace.runtime.reference import reference_seconds
 
 _LONG = 60  # layers of a chain
-_WIDE = 384  # rows and columns of products that are all work
 _AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
 _CONTENTIONS = tuple(0.25 * i for i in range(25))
 _USUAL, _SPREAD = 2.5, 1.5  # contention: what eight calibrations of this kind of machine found, and how they differ
@@ -48,7 +48,7 @@ def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> Cpu
     Cost: about a minute on two cores.
     """
     told("work at the same time", 0.0)
-    large = run(Branches(_WIDE, 4), torch.randn(_WIDE, _WIDE), store, by_branch)
+    slower = slowdown()
     mixed = _mixed(store, lambda what, share: told(what, 0.1 + 0.7 * share))
     told("small ops", 0.8)
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
@@ -62,7 +62,7 @@ def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> Cpu
         "instruction": _instruction(mixed),
         **_hand_over(mixed),
         "start": statistics.median(min(e.start for e in t.events) for ran in mixed for t in ran.timelines),
-        "slowdown": max(1.0, _together(large)),
+        "slowdown": slower,
         "contention": 0.0,
     }
     return _with_contention(figures.model_copy(update=found), mixed)
@@ -166,22 +166,6 @@ def _pairs(timeline: Timeline) -> Iterator[tuple[Event, Event]]:
     """Each event of a device, and the one before it."""
     for device in dict.fromkeys(e.device for e in timeline.events):
         yield from pairwise(timeline.of(device))
-
-
-def _together(ran: Ran) -> float:
-    """Two branches at the same time: how much longer they take than alone."""
-    longer = []
-    for timeline in ran.timelines:
-        runs = [e for e in timeline.events if isinstance(e.instruction, Run)]
-        long = [max((e for e in runs if e.device == d), key=lambda e: e.end - e.start) for d in ("cpu:0", "cpu:1")]
-        shared = min(e.end for e in long) - max(e.start for e in long)
-        alone = [_alone(ran.segments, e) - (e.end - e.start - shared) for e in long]
-        longer += [shared / a for a in alone if a > 0 and shared > 0]
-    return statistics.median(longer) if longer else 1.0
-
-
-def _alone(segments: Mapping[str, float], event: Event) -> float:
-    return segments[event.instruction.segment] if isinstance(event.instruction, Run) else 0.0
 
 
 def calibrated_figures() -> CpuFigures:

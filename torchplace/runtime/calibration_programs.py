@@ -44,21 +44,6 @@ class Chain(nn.Module):
         return x
 
 
-class Branches(nn.Module):
-    """Two equal branches, to be computed at the same time."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        layer = functools.partial(nn.Linear, width, width)
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(nn.Sequential(layer(), nn.ReLU()) for _ in range(layers))) for _ in range(2)
-        )
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[n, width] to two of [n, width]."""
-        return tuple(branch(x) for branch in self.branches)
-
-
 class Cells(nn.Module):
     """Gated cells in two branches that look at each other: products among many small ops, as models mix them."""
 
@@ -109,22 +94,29 @@ class Ran:
         return {name: sum(by_name[op] for op in segment.ops) for name, segment in self.program.segments.items()}
 
 
+class Ready:
+    """A model that is placed on two CPU devices, ready to be run."""
+
+    def __init__(self, captured: Captured, cost: ComputeCost, place: Place) -> None:
+        self.topology = Topology.local(2)
+        (self.graph,) = captured.parts
+        (self.program,) = Evaluator(captured, self.topology, cost, {}).programs(place(captured))
+        self.executable = LocalRuntime(self.topology).prepare(self.program, self.graph)
+        self.inputs = [captured.examples[v.name].detach() for v in self.graph.inputs if v.kind != "constant"]
+
+    def __call__(self) -> Timeline:
+        """Run it."""
+        self.executable(list(self.inputs))
+        return self.executable.timeline
+
+
 def run(model: nn.Module, x: torch.Tensor, store: CostStore, place: Place) -> Ran:
     """Time the ops of a model alone, place it on two CPU devices, and run it a number of times."""
-    topology = Topology.local(2)
-    captured = capture_dry(model, (x,), {}, training=False)[0]
-    measure_ops(captured, topology, store)
-    cost = Measured(store)
-    (program,) = Evaluator(captured, topology, cost, {}).programs(place(captured))
-    (part,) = captured.parts
-    executable = LocalRuntime(topology).prepare(program, part)
-    inputs = [captured.examples[v.name].detach() for v in part.inputs if v.kind != "constant"]
-    timelines = []
-    for i in range(WARM + CALLS):
-        executable(list(inputs))
-        if i >= WARM:
-            timelines.append(executable.timeline)
-    return Ran(topology, program, part, cost, timelines)
+    captured, cost = capture_dry(model, (x,), {}, training=False)[0], Measured(store)
+    measure_ops(captured, Topology.local(2), store)
+    ready = Ready(captured, cost, place)
+    timelines = [ready() for _ in range(WARM + CALLS)][WARM:]
+    return Ran(ready.topology, ready.program, ready.graph, cost, timelines)
 
 
 def by_branch(captured: Captured) -> dict[str, str]:

@@ -169,34 +169,41 @@ def make_stamped(
     graph: Graph,
     device: torch.device,
     keys: Mapping[str, str],
-    ops: Sequence[Op] | None = None,
+    ops: Sequence[Op | Piece] | None = None,
     run: Run | None = None,
 ) -> Callable[..., Sequence[Any]]:
     """Compile ops to one function that calls a stamp before the first of them and behind every op and its frees.
+
+    Behind a piece, it calls one as well.
 
     Args:
         graph: that they belong to.
         device: torch device that replaces "the device that this op is placed on".
         keys: op name -> structural key, for those that draw random numbers.
-        ops: in order; None for all of the graph.
+        ops: in order, pieces stand for several; None for all of the graph.
         run: inputs and outputs; None for those of the graph.
 
     Returns:
         A function of the inputs, in a list that it empties, of the stamp and of the step's seed; gives the outputs.
     """
     ops = graph.ops if ops is None else ops
-    run = run or Run("whole", tuple(v.name for v in graph.inputs), tuple(v.name for v in graph.output_values))
+    run = run or whole(graph)
     writer = _Writer(graph, device, keys)
     names = [writer.name(v) for v in run.inputs]
     writer.lines.append("def stamped(args, stamp, seed=0):")
     writer.lines.append(f"    {''.join(f'{n}, ' for n in names)}= args; args.clear()" if names else "    pass")
     writer.lines.append("    stamp()")
     for op, last in zip(ops, _last_uses(ops, run), strict=True):
-        writer.op(op, [writer.name(v) for v in last])
+        writer.item(op, [writer.name(v) for v in last])
         writer.lines[-1] += "; stamp()"
     writer.lines.append(f"    return [{', '.join(writer.name(v) for v in run.outputs)}]")
     exec(compile("\n".join(writer.lines), f"<torchplace {graph.name} stamped>", "exec"), writer.bound)
     return writer.bound["stamped"]  # type: ignore[no-any-return]
+
+
+def whole(graph: Graph) -> Run:
+    """The instruction that runs all of a graph."""
+    return Run("whole", tuple(v.name for v in graph.inputs), tuple(v.name for v in graph.output_values))
 
 
 def _last_uses(ops: Sequence[Op | Piece], run: Run) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """Times the ops of a captured graph on a device of this machine, in graph order, and keeps them in the store.
 
 Ops timed alone add up to too little: in a model their memory is allocated and given back, and caches hold what other
-ops left. So the whole graph runs, op after op, and the clock is read between them. Nothing larger than an op is timed.
+ops left. So the whole graph runs as a segment does, and the clock is read between its ops. Nothing larger than an op is
+timed.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from torchplace.placement.topology.device import Device
 from torchplace.placement.topology.figures import read_figures
 from torchplace.placement.topology.local import pair_threads
 from torchplace.placement.topology.topology import Topology
-from torchplace.runtime.accelerator import Stopwatch, is_accelerator, on_device
+from torchplace.runtime.accelerator import is_accelerator, on_device, precise_stopwatch
 from torchplace.runtime.allocator import keep_freed_memory
-from torchplace.runtime.kernels import make_stamped
 from torchplace.runtime.progress import Tell, nobody
 from torchplace.runtime.reference import reference_seconds
+from torchplace.runtime.timed import make_timed
 from torchplace.runtime.transport import bring
 
 ROUNDS, IN_A_ROW = 3, 3
@@ -127,12 +128,11 @@ class _Timing:
     def __init__(self, captured: Captured, device: torch.device, pace: float | None) -> None:
         self.captured, self.device, self.pace = captured, device, pace
         keys = captured.graph.keys()
-        self.functions = [make_stamped(part, device, keys) for part in captured.parts]
-        self.watch = Stopwatch(device)
+        self.watch = precise_stopwatch(device)
+        self.functions = [make_timed(part, device, keys, self.watch) for part in captured.parts]
         self.runs: list[list[float]] = []
         written = {name for part in captured.parts for op in part.ops for name in op.mutates}
         self.given = Inputs(captured.examples, device, written)
-        self.overhead = stamp_seconds(device)
 
     def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
         """Run the graph in rounds, until there are enough of them, spread over enough time, or the time is over."""
@@ -154,14 +154,14 @@ class _Timing:
         for i in range(IN_A_ROW):
             if i and perf_counter() > end:
                 break
-            self.runs.append([scale * max(0.0, time - self.overhead) for time in self._run()])
+            self.runs.append([scale * seconds for seconds in self._run()])
 
     def _run(self) -> list[float]:
         """Seconds of each op of each part, in order."""
         found: list[float] = []
         env: dict[str, Any] = {}
         for part, function in zip(self.captured.parts, self.functions, strict=True):
-            results = function([self._take(env, part, v) for v in part.inputs], self.watch.stamp)
+            results = function([self._take(env, part, v) for v in part.inputs])
             env.update(zip((v.name for v in part.output_values), results, strict=True))
             del results
             found += self.watch.seconds()
@@ -238,14 +238,6 @@ class Inputs:
         if value.type.stride is None:
             return made
         return torch.empty_strided(sizes, value.type.stride, dtype=dtype, device=self.device).copy_(made)
-
-
-def stamp_seconds(device: torch.device) -> float:
-    """Seconds that reading the clock takes: they are in every time."""
-    watch = Stopwatch(device)
-    for _ in range(1000):
-        watch.stamp()
-    return statistics.median(watch.seconds())
 
 
 def missing(captured: Captured, known: Mapping[str, float]) -> Sequence[Op]:

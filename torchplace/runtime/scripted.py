@@ -1,4 +1,4 @@
-"""Runs of ops as TorchScript functions, which run without Python's lock; the one module that calls torch.jit.
+"""Runs of ops as TorchScript functions, which run without Python's lock.
 
 The threads of several devices compute in one process, and each op that Python calls has to take Python's lock again
 when it has ended. On two devices that took a fifth of the time of a GPT of width 192. TorchScript's interpreter calls
@@ -23,6 +23,7 @@ from torchplace.compiler.targets import resolve_target
 from torchplace.compiler.types import TensorType
 from torchplace.runtime.kernels import Kernel, Piece, is_multiple, make_kernel, names, op_error
 from torchplace.runtime.portable import portable
+from torchplace.runtime.torchscript import boxed, compiled, overloads, unoptimized
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +45,11 @@ def make_scripted(
     are called by Python, and so are all where a dispatch mode of the caller's has to see them.
     """
     plain = functools.cache(lambda: make_kernel(graph, ops, run, device, where, keys))
-    rows = _rows(ops, device)
+    rows = in_rows(ops, device)
     if not any(isinstance(row, list) for row in rows):
         return plain()
     try:
-        quick = make_kernel(graph, _compiled(rows, run, device, where), run, device, where, keys)
+        quick = make_kernel(graph, pieces(rows, run, device, where), run, device, where, keys)
     except Exception as error:  # torch.jit is deprecated; without it things work as well, if not as fast
         _log.warning("segment %s of %r on %s is run by Python: %s", run.segment, graph.name, where, error)
         return plain()
@@ -59,7 +60,7 @@ def make_scripted(
     return segment
 
 
-def _rows(ops: Sequence[Op], device: torch.device) -> list[Op | list[Op]]:
+def in_rows(ops: Sequence[Op], device: torch.device) -> list[Op | list[Op]]:
     """The ops in order, those that go into a function together as a list."""
     rows: list[Op | list[Op]] = []
     for known, group in itertools.groupby(ops, lambda op: _is_known(op, device)):
@@ -68,15 +69,15 @@ def _rows(ops: Sequence[Op], device: torch.device) -> list[Op | list[Op]]:
     return rows
 
 
-def _compiled(rows: Sequence[Op | list[Op]], run: Run, device: torch.device, where: str) -> list[Op | Piece]:
-    """Functions in place of lists."""
-    compiled: list[Op | Piece] = []
+def pieces(rows: Sequence[Op | list[Op]], run: Run, device: torch.device, where: str) -> list[Op | Piece]:
+    """Functions in place of lists (`in_rows`)."""
+    found: list[Op | Piece] = []
     wanted = set(run.outputs)
     for row in reversed(rows):
         item: Op | Piece = Scripted(row, wanted, device, where) if isinstance(row, list) else row
-        compiled.append(item)
+        found.append(item)
         wanted.update(names(item.inputs))
-    return compiled[::-1]
+    return found[::-1]
 
 
 def _is_known(op: Op, device: torch.device) -> bool:
@@ -95,13 +96,12 @@ def _is_known(op: Op, device: torch.device) -> bool:
 def _takes(source: str, target: str) -> bool:
     """Whether a function of one op compiles, and calls the overload that it is to."""
     try:
-        graph = torch.jit.CompilationUnit(source).segment.graph
+        function = compiled(source)
     except RuntimeError:
         return False
     _, name, overload = target.split(".")
-    wanted = {overload, _NUMBER_INSTEAD.get(overload, overload)}
-    schemas = [node.schema().split("(")[0] for node in graph.nodes() if node.kind() == f"aten::{name}"]
-    return len(schemas) == 1 and (schemas[0].partition("::")[2].partition(".")[2] or "default") in wanted
+    called = overloads(function, name)
+    return len(called) == 1 and called[0] in {overload, _NUMBER_INSTEAD.get(overload, overload)}
 
 
 class _UnknownError(Exception):
@@ -189,10 +189,10 @@ class Scripted:
         """
         made = {v.name for op in ops for v in op.outputs}
         self.ops, self.where = ops, where
-        self.box: Callable[[list[Any]], Any] = torch._C.ScriptList
+        self.box: Callable[[list[Any]], Any] = boxed
         self.inputs: Sequence[str] = list(dict.fromkeys(v.name for op in ops for v in op.inputs if v.name not in made))
         self.outputs: Sequence[str] = [v.name for op in ops for v in op.outputs if v.name in wanted]
-        self.function = torch.jit.CompilationUnit(_source(ops, self.inputs, self.outputs, device)).segment
+        self.function = compiled(_source(ops, self.inputs, self.outputs, device))
 
     def __call__(self, args: Any) -> list[Any]:
         """Run it.
@@ -203,15 +203,12 @@ class Scripted:
         Raises:
             ExecutionError: an op has failed.
         """
-        optimize = torch._C._get_graph_executor_optimize()
-        torch._C._set_graph_executor_optimize(False)
         try:
-            return self.function(args)  # type: ignore[no-any-return]
+            with unoptimized():
+                return self.function(args)  # type: ignore[no-any-return]
         except Exception as error:
             op, cause = self._failed(error)
             raise op_error(op, self.where, cause) from cause
-        finally:
-            torch._C._set_graph_executor_optimize(optimize)
 
     def _failed(self, error: Exception) -> tuple[Op | None, Exception]:
         """The op that has failed, and why, without the interpreter's account of where it was: there, types are lost."""

@@ -20,15 +20,14 @@ from torchplace.placement.plan import Plan
 from torchplace.placement.report.alignment import Ran
 from torchplace.placement.report.validation import Validation
 from torchplace.placement.simulate import simulate
-from torchplace.runtime.accelerator import Stopwatch, is_accelerator, synchronize
+from torchplace.runtime.accelerator import is_accelerator, precise_stopwatch, synchronize
 from torchplace.runtime.interpreter import Call, DeviceProgram, Env
 from torchplace.runtime.interpreter import Step as Action
-from torchplace.runtime.kernels import make_stamped
 from torchplace.runtime.local import Executable, LocalRuntime, Record, timeline_of
-from torchplace.runtime.op_times import stamp_seconds
 from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.session import Session
 from torchplace.runtime.steps import Step
+from torchplace.runtime.timed import make_timed
 
 _WARM, _CLOCKED = 3, 5
 _MOVED = 0.01
@@ -124,25 +123,26 @@ class _ClockedProgram(DeviceProgram):
         keys: Mapping[str, str],
     ) -> None:
         self.seconds: dict[str, list[list[float]]] = {}
-        self.watch = Stopwatch(torch_devices[device])
-        self.reading = stamp_seconds(torch_devices[device])
+        self.watch = precise_stopwatch(torch_devices[device])
         super().__init__(program, graph, device, torch_devices, keys)
 
     def _run(self, run: Run, freed: set[Instance]) -> Action:
         ops = [self.ops[name] for name in self.program.segments[run.segment].ops]
-        kernel = make_stamped(self.graph, self.torch_device, self.keys, ops, run)
+        kernel = make_timed(self.graph, self.torch_device, self.keys, self.watch, ops, run)
         k = run.microbatch
         taken, given = uses(run, self.shared), makes(run)
 
         def action(call: Call, env: Env) -> None:
             begun = perf_counter()
             args = [env.pop(i) if i in freed else env[i] for i in taken]
-            env.update(zip(given, kernel(args, self.watch.stamp, call.seed + k), strict=True))
+            env.update(zip(given, kernel(args, call.seed + k), strict=True))
             whole = perf_counter() - begun
-            stamped = self.watch.seconds()
-            beside = 0.0 if is_accelerator(self.torch_device) else whole - sum(stamped)
-            ops = [max(0.0, seconds - self.reading) for seconds in stamped]
-            self.seconds.setdefault(run.segment, []).append([*ops, max(0.0, beside - self.reading)])
+            reading = len(self.watch.stamps) * self.watch.reading
+            seconds = self.watch.seconds()
+            beside = whole - sum(seconds) - reading
+            if is_accelerator(self.torch_device):
+                beside = 0.0
+            self.seconds.setdefault(run.segment, []).append([*seconds, max(0.0, beside)])
 
         return action
 
