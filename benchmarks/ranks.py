@@ -69,7 +69,8 @@ def ranks(command: Sequence[str], each: int, pair: Sequence[_netns.Host] = ()) -
 
 
 def _env() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def contest(command: Sequence[str], steps: int, rate: str) -> list[dict[str, object]]:

@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from torchplace.runtime.transport import copy_to, same_memory
 
@@ -85,6 +86,40 @@ class Courier:
             else:
                 parcel.done.synchronize()
         return parcel.tensor
+
+
+class SideStream:
+    """A stream beside the one that computes, for one thread that moves values; on CPU devices it is nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Of one device."""
+        self.device = device
+        self._stream: torch.Stream | None = None
+
+    @contextmanager
+    def current(self, ready: torch.Event | None = None) -> Iterator[None]:
+        """Within, it is the current one of this thread, and begins behind an event; then the host waits for it."""
+        if not has_streams(self.device.type):
+            with on_device(self.device):
+                yield
+            synchronize(self.device)
+            return
+        self._stream = self._stream or torch.Stream(device=self.device)
+        if ready is not None:
+            self._stream.wait_event(ready)
+        with self._stream:
+            yield
+        self._stream.synchronize()
+
+    def parcel(self, value: Any) -> Parcel:
+        """A value that was made on it, for a stream that computes."""
+        made_here = isinstance(value, torch.Tensor) and value.device.type == self.device.type
+        return Parcel(value, self._stream.record_event() if made_here and self._stream is not None else None)
+
+
+def ready(device: torch.device) -> torch.Event | None:
+    """Behind it, all is done that this thread has given a device so far; None where there is nothing to wait for."""
+    return torch.accelerator.current_stream(device).record_event() if has_streams(device.type) else None
 
 
 class Visit:
@@ -162,6 +197,14 @@ def own_device() -> torch.device:
     if accelerator is None:
         return torch.device("cpu")
     return torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
+
+
+def link_backend(device: torch.device) -> str:
+    """The backend of torch.distributed that moves a device's memory, as NCCL does; "" where there is none."""
+    if not is_accelerator(device):
+        return ""
+    backend = dist.Backend.default_device_backend_map.get(device.type, "")
+    return backend if backend != dist.Backend.GLOO and dist.is_backend_available(backend) else ""
 
 
 def is_accelerator(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """One process for each device: each rank runs its own list of a program, and torch.distributed moves what goes between.
 
-The ranks are started by torchrun. Values go through the host: between ranks of one host through memory that they share,
-between hosts over gloo or whatever backend the CPU's group has. Those of accelerators are staged there.
+The ranks are started by torchrun. Between accelerators values go by their own backend of torch.distributed, such as
+NCCL. Else they go through the host: between ranks of one host through memory that they share, between hosts over gloo.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from torchplace.errors import OptionError, RankError
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.accelerator import own_device
 from torchplace.runtime.interpreter import ABORT, Aborted, Behind, Call, DeviceProgram, Env, Step
+from torchplace.runtime.links import Links
 from torchplace.runtime.local import Executable, LocalRuntime
-from torchplace.runtime.mail import Expected, GroupPost, Inbox, Outbox, Post, SharedPost
+from torchplace.runtime.mail import Expected, GroupPost, Inbox, Outbox, Posts, SharedPost
 from torchplace.runtime.neighbours import Neighbours
 from torchplace.runtime.ranks import initialise
 from torchplace.runtime.watch import Watch
@@ -86,6 +87,7 @@ class DistributedRuntime(LocalRuntime):
         self.group = _host_group()
         hear = functools.partial(self.hear, doing="meeting")
         self.neighbours = Neighbours(self.rank, size, self.store.set, hear, timeout)
+        self.links = Links(self)
         atexit.register(self._leave)
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
@@ -93,24 +95,27 @@ class DistributedRuntime(LocalRuntime):
     def prepare(self, program: Program, graph: Graph, keys: Mapping[str, str] | None = None) -> RankExecutable:
         """Verify a program and compile this rank's segments."""
         verify(program)
+        self.links.connect(program)
         return RankExecutable(self, program, graph, keys)
 
     def outbox(self, device: str) -> Outbox:
         """What sends to the rank of a device."""
         rank = self.names.index(device)
         if rank not in self._outboxes:
-            self._outboxes[rank] = Outbox(rank, self._post(rank), self._lost)
+            self._outboxes[rank] = Outbox(rank, self._posts(rank), self._lost)
         return self._outboxes[rank]
 
     def inbox(self, device: str) -> Inbox:
         """What receives from the rank of a device."""
         rank = self.names.index(device)
         if rank not in self._inboxes:
-            self._inboxes[rank] = Inbox(rank, self._post(rank), self._lost)
+            self._inboxes[rank] = Inbox(rank, self._posts(rank), self._lost)
         return self._inboxes[rank]
 
-    def _post(self, rank: int) -> Post:
-        return SharedPost(rank, self.neighbours) if rank in self.neighbours.ranks else GroupPost(rank, self.group)
+    def _posts(self, rank: int) -> Posts:
+        near = rank in self.neighbours.ranks
+        host = SharedPost(rank, self.neighbours) if near else GroupPost(rank, self.group)
+        return Posts(host, self.links.post(rank), self.links.device)
 
     def drain(self) -> None:
         """Wait until all that was to be sent has been.
@@ -200,6 +205,7 @@ class DistributedRuntime(LocalRuntime):
             outbox.end()
         for inbox in self._inboxes.values():
             inbox.end()
+        self.links.end()
 
     @contextmanager
     def all_fail(self, what: str) -> Iterator[None]:
@@ -269,12 +275,13 @@ class RankProgram(DeviceProgram):
         watch.at(doing)
 
     def _send(self, send: Send) -> Step:
-        key, wire = (send.value, send.microbatch), self.wires[send.value]
+        key = send.value, send.microbatch
         copy = send.value in self.added or self._overwritten(send.value)
 
         def action(call: Call, env: Env) -> None:
+            wire = self.wires[send.value]
             row = wire.pack(env[key])
-            self.runtime.outbox(send.to).put(row.clone() if copy else row)
+            self.runtime.outbox(send.to).put(row.clone() if copy else row, wire.direct)
 
         return action
 
@@ -286,20 +293,20 @@ class RankProgram(DeviceProgram):
     @cached_property
     def wires(self) -> Wires:
         """How values go to and from other ranks."""
-        return Wires(self.graph, self.program, self.torch_device)
+        return Wires(self.graph, self.program, self.torch_device, bool(self.runtime.links.backend))
 
 
 class Wires(dict[str, Wire]):
     """Name of a value, or of a gradient's sum -> how it goes; made when it is asked for."""
 
-    def __init__(self, graph: Graph, program: Program, device: torch.device) -> None:
-        """Of values that arrive on `device`."""
+    def __init__(self, graph: Graph, program: Program, device: torch.device, direct: bool) -> None:
+        """Of values that arrive on `device`, directly or through the host."""
         super().__init__()
-        self._device, self._values = device, graph.values
+        self._device, self._direct, self._values = device, direct, graph.values
         self._terms = {i.into: i.value for _, i in program if isinstance(i, Accumulate)}
 
     def __missing__(self, name: str) -> Wire:
-        self[name] = Wire(self._values[self._terms.get(name, name)].type, self._device)
+        self[name] = Wire(self._values[self._terms.get(name, name)].type, self._device, self._direct)
         return self[name]
 
 
@@ -316,7 +323,10 @@ class RankExecutable(Executable):
         self.mine = runtime.device
         (mine,) = self.devices.values()
         assert isinstance(mine, RankProgram)
-        mine.runtime, self.wires = runtime, mine.wires
+        mine.runtime = runtime
+        self.wires = mine.wires
+        # What every rank gets goes through the host: few bytes, on ways that need not be there for anything else.
+        self.output_wires = Wires(graph, program, mine.torch_device, direct=False)
         self.given = {n for n, e in program.inputs.items() if e.device == self.mine}
         self.given |= {n for n, device in self.summed.items() if device == self.mine}
         self.shared = self._shared_outputs()
@@ -334,7 +344,7 @@ class RankExecutable(Executable):
                 expected.setdefault(i.source, []).append(((i.value, i.microbatch), self.wires[i.value]))
         for source, instances in self.shared.items():
             if source != self.mine:
-                expected.setdefault(source, []).extend((instance, self.wires[instance[0]]) for instance in instances)
+                expected.setdefault(source, []).extend((i, self.output_wires[i[0]]) for i in instances)
         return expected
 
     def _shared_outputs(self) -> dict[str, list[Instance]]:
@@ -384,7 +394,7 @@ class RankExecutable(Executable):
     def _ended(self, device: str, call: Call, env: Env) -> None:
         """Send first what others wait for: the outputs that are here."""
         for instance in self.shared.get(self.mine, ()):
-            row = self.wires[instance[0]].pack(env[instance])
+            row = self.output_wires[instance[0]].pack(env[instance])
             for device in self.runtime.names:
                 if device != self.mine:
                     self.runtime.outbox(device).put(row)

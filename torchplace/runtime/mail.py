@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from torchplace.runtime.accelerator import Parcel
+from torchplace.runtime.accelerator import Parcel, SideStream, ready
 from torchplace.runtime.arena import Receiver, Sender
 from torchplace.runtime.neighbours import Neighbours
 from torchplace.runtime.wire import Wire
@@ -78,13 +78,58 @@ class SharedPost:
         return row
 
 
+class DevicePost:
+    """From device memory to device memory, through a group of torch.distributed for each direction.
+
+    A backend of accelerators does what it is told on streams, one thing behind the other: two ranks that both send
+    before they receive would wait for each other, had they one group for both directions.
+    """
+
+    def __init__(self, rank: int, device: torch.device, group: Callable[[bool], dist.ProcessGroup]) -> None:
+        """To and from a rank; `group` gives the group through which this rank sends (True) or receives (False)."""
+        self.rank, self.device, self.group = rank, device, group
+
+    def send(self, row: torch.Tensor) -> None:
+        """See `Post`; back when it stands in the current stream."""
+        dist.send(row, self.rank, group=self.group(True))
+
+    def receive(self, nbytes: int) -> torch.Tensor:
+        """See `Post`; the row is complete behind what stands in the current stream."""
+        row = torch.empty(nbytes, dtype=torch.uint8, device=self.device)
+        dist.recv(row, self.rank, group=self.group(False))
+        return row
+
+
+class Posts:
+    """The ways to and from one rank: for what is in host memory, and for what goes from device to device."""
+
+    def __init__(self, host: Post, direct: Post, device: torch.device) -> None:
+        """Of a rank, to and from a device of this one."""
+        self.host, self.direct, self.side = host, direct, SideStream(device)
+
+    def send(self, row: torch.Tensor, behind: torch.Event | None, direct: bool) -> None:
+        """Send a row that is complete behind an event; back when its memory may be used again."""
+        with self.side.current(behind):
+            if direct:
+                self.direct.send(row)
+            else:
+                self.host.send(row.cpu())
+
+    def receive(self, wire: Wire) -> Parcel:
+        """Wait for the next value."""
+        with self.side.current():
+            post = self.direct if wire.direct else self.host
+            value = wire.unpack(post.receive(wire.nbytes) if wire.nbytes else torch.empty(0, dtype=torch.uint8))
+        return self.side.parcel(value)
+
+
 class Outbox:
     """Sends rows of bytes to one rank, in order."""
 
-    def __init__(self, rank: int, post: Post, lost: Lost) -> None:
+    def __init__(self, rank: int, posts: Posts, lost: Lost) -> None:
         """Start the thread."""
-        self.rank, self.post, self.lost = rank, post, lost
-        self._waiting: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
+        self.rank, self.posts, self.lost = rank, posts, lost
+        self._waiting: queue.SimpleQueue[tuple[torch.Tensor, torch.Event | None, bool] | None] = queue.SimpleQueue()
         self._count, self._changed = 0, threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=f"torchplace to rank {rank}", daemon=True)
         self._thread.start()
@@ -94,11 +139,16 @@ class Outbox:
         self._waiting.put(None)
         self._thread.join(_PATIENCE)
 
-    def put(self, row: torch.Tensor) -> None:
-        """Send it when all before it has been sent. Its memory must stay as it is until then."""
+    def put(self, row: torch.Tensor, direct: bool = False) -> None:
+        """Send it when all before it has been sent. Its memory must stay as it is until then.
+
+        Args:
+            row: what this thread has given its device so far makes it.
+            direct: from device to device (`Wire.direct`).
+        """
         with self._changed:
             self._count += 1
-        self._waiting.put(row)
+        self._waiting.put((row, ready(row.device), direct))
 
     def drained(self, seconds: float) -> bool:
         """Whether all has been sent, or is within some seconds."""
@@ -107,10 +157,10 @@ class Outbox:
 
     def _loop(self) -> None:
         try:
-            while (row := self._waiting.get()) is not None:
-                if row.numel():
-                    self.post.send(row)
-                del row
+            while (item := self._waiting.get()) is not None:
+                if item[0].numel():
+                    self.posts.send(*item)
+                del item
                 with self._changed:
                     self._count -= 1
                     self._changed.notify_all()
@@ -125,9 +175,9 @@ Expected = tuple[Any, Wire]
 class Inbox:
     """Receives what one rank sends, in order."""
 
-    def __init__(self, rank: int, post: Post, lost: Lost) -> None:
+    def __init__(self, rank: int, posts: Posts, lost: Lost) -> None:
         """Start the thread."""
-        self.rank, self.post, self.lost = rank, post, lost
+        self.rank, self.posts, self.lost = rank, posts, lost
         self._asked: queue.SimpleQueue[tuple[Sequence[Expected], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"torchplace from rank {rank}", daemon=True)
         self._thread.start()
@@ -146,9 +196,7 @@ class Inbox:
             while (asked := self._asked.get()) is not None:
                 values, channel = asked
                 for name, wire in values:
-                    row = self.post.receive(wire.nbytes) if wire.nbytes else torch.empty(0, dtype=torch.uint8)
-                    channel.put((name, Parcel(wire.unpack(row))))
-                    del row
+                    channel.put((name, self.posts.receive(wire)))
                 del values, channel, asked
         except BaseException as error:
             self.lost(self.rank, error)

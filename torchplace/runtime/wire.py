@@ -17,15 +17,24 @@ class Wire:
     """Packs values of one type into bytes, and unpacks them.
 
     Dims that repeat one element (stride 0) are moved once. What has no gaps goes as it lies in memory.
+
+    Attributes:
+        direct: the bytes go from device to device.
     """
 
-    def __init__(self, kind: Type, device: torch.device) -> None:
+    def __init__(self, kind: Type, device: torch.device, direct: bool = False) -> None:
         """Of values that arrive on `device`.
+
+        Args:
+            kind: of the values.
+            device: of both ranks.
+            direct: tensors go from device to device, and not through the host.
 
         Raises:
             ExecutionError: the type's dims are not numbers.
         """
         self.kind, self.device = kind, device
+        self.direct = direct and isinstance(kind, TensorType)
         if not isinstance(kind, TensorType):
             if kind.kind not in _NUMBERS:
                 raise ExecutionError(f"a value of type {kind} cannot go between ranks; keep its ops on one device")
@@ -60,7 +69,7 @@ class Wire:
         return int(count * self.dtype.itemsize)
 
     def pack(self, value: Any) -> torch.Tensor:
-        """The bytes of a value, on the host; the value's own memory where it can be."""
+        """The bytes of a value, where it is, or on the device if they go from there; its own memory where it can be."""
         if not isinstance(value, torch.Tensor):
             return torch.tensor([value], dtype=self.dtype).view(torch.uint8)
         once = value.detach()
@@ -70,7 +79,7 @@ class Wire:
             row = laid_out(once, self.strides).as_strided((once.numel(),), (1,))
         else:
             row = once.contiguous().view(-1)
-        return row.cpu().view(torch.uint8)
+        return (row.to(self.device) if self.direct else row).view(torch.uint8)
 
     def unpack(self, row: torch.Tensor) -> Any:
         """The value, where it is wanted; in the memory that it came in where it can be."""
