@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 import torchplace as tp
 from tests.stepping import PLACED, WIDTH, Nested, Net, batch, check, cut, eager_step, state, twins
 from torchplace.api import session_of
+from torchplace.errors import CaptureError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -184,6 +186,20 @@ def test_a_copy_of_the_model_is_another_step() -> None:
     second = tp.compile(other, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
     assert not torch.equal(loss, second(x, y))
     assert repr(second) == "<Step of 'Net': 2 micro-batch(es), schedule 'auto'>"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_step_is_not_copied(copied: Callable[[Any], Any]) -> None:
+    step = tp.compile(Net(), loss_fn=F.cross_entropy, microbatches=2, **PLACED)
+    with pytest.raises(TypeError, match=r"Step of 'Net'.* cannot be copied or pickled.*; copy, or pickle, the model"):
+        copied(step)
+
+
+def test_sizes_that_do_not_fit_are_told_with_the_op_and_its_line() -> None:
+    step = tp.compile(nn.Linear(4, 3), loss_fn=F.cross_entropy, microbatches=2, **PLACED)
+    said = r"cannot capture 'Linear': linear of tensors of sizes \(2, 5\), \(3, 4\), \(3,\): RuntimeError: .*\[2, 5\].*line \d+"
+    with pytest.raises(CaptureError, match=said):
+        step(torch.randn(4, 5), target=torch.zeros(4, dtype=torch.long))
 
 
 def test_a_dynamo_backend_makes_no_steps() -> None:

@@ -254,11 +254,22 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     return placed
 
 
+_FAKE_CALL = re.compile(
+    r"fake tensors: call_\w+ (?:<(?:built-in )?(?:function|method) )?(?P<name>[\w.]+).*?\(\*\((?P<given>.*?)\): "
+    r"got (?P<kind>\w+)\((?P<quote>['\"])(?P<text>.*?)(?P=quote)\)",
+    re.DOTALL,
+)
+"""How Dynamo says what an op has raised when it was tried on the sizes that it would get."""
+
+
 def explain(error: Exception) -> str:
     """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[:1] or [type(error).__name__]
     for start in ("Explanation: ", "Developer debug context: raised exception "):
         said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]
+    if call := _FAKE_CALL.search(str(error)):
+        sizes = ", ".join(re.findall(r"size=(\([^)]*\))", call["given"]))
+        said = [f"{call['name']} of tensors of sizes {sizes}", call["kind"], call["text"]]
     where = [f" ({line})" for line in lines if line.startswith("File ")]
     return ": ".join(said) + "".join(where[-1:])

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from torch import nn
@@ -126,6 +126,12 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<Step of {self.name!r}: {self.splitter.microbatches} micro-batch(es), schedule {self.schedule!r}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be copied or pickled: it holds compiled code and parameters where they are placed; "
+            "copy, or pickle, the model, and compile that"
+        )
 
     def __call__(
         self, *args: Any, target: Any = None, return_outputs: bool = False, grad_scale: Any = 1.0, **kwargs: Any
