@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import torchplace as tp
+from tests.compiler.graphs import Builder
 from torchplace import Topology
 from torchplace.compiler.dry import capture_dry
+from torchplace.compiler.instructions import Run
 from torchplace.placement.cost.compute import Roofline
 from torchplace.placement.evaluate import Evaluator
+from torchplace.runtime.kernels import make_kernel
 from torchplace.runtime.local import LocalRuntime
 
 
@@ -42,3 +48,48 @@ def test_threads_end_with_the_runtime_that_they_work_for() -> None:
     for thread in started:
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+class Lying(nn.Module):
+    """Its graph, made without running kernels, has the gradient of softplus as contiguous, which it is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[2, 4, 8] to [2, 6, 4]."""
+        y: torch.Tensor = self.last(F.softplus(self.first(x)).transpose(1, 2))
+        return y
+
+
+class Strided(nn.Module):
+    """Reads memory as it lies, behind a kernel that may lie otherwise."""
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """[4, 6] to [3, 4]."""
+        return torch.where(x > 0, x * scale, x).as_strided((3, 4), (4, 1)) * 2
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_kernels_that_lay_out_their_results_otherwise_than_the_graph_says(devices: int) -> None:
+    torch.manual_seed(0)
+    reference, x = Lying(), torch.randn(2, 4, 8)
+    placed = tp.compile(copy.deepcopy(reference), topology=f"local:{devices}", solver="random", cost="roofline")
+    for model in (reference, placed):
+        model(x).square().sum().backward()
+    for expected, found in zip(reference.parameters(), placed.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_memory_is_read_as_the_graph_has_it() -> None:
+    x, scale = torch.randn(6, 4).t(), torch.rand(4, 6)
+    placed = tp.compile(Strided(), topology="local:2", solver="random", cost="roofline")
+    assert torch.equal(placed(x, scale), Strided()(x, scale))
+    b = Builder()
+    b.op("aten.neg.default", b.input("x", 4, 6), shape=(4, 6), name="y")
+    b.returns(b.op("aten.as_strided.default", b.graph.ops[0].outputs[0], [3, 4], [4, 1], shape=(3, 4)))
+    run = Run("whole", ("x",), (b.graph.ops[-1].outputs[0].name,))
+    kernel = make_kernel(b.graph, b.graph.ops, run, torch.device("cpu"), "cpu:0", b.graph.keys())
+    (found,) = kernel([x], 0)
+    assert torch.equal(found, (-x).contiguous().as_strided((3, 4), (4, 1)))

@@ -88,6 +88,15 @@ def aliased_argument(name: str) -> int | None:
     return None
 
 
+def called_as(name: str) -> str:
+    """The op that is called for one of a graph.
+
+    A graph knows how tensors lie in memory from what torch says of kernels without running them, which is wrong for
+    some: the backward of softplus lies as its gradient does. A view of that may need a copy.
+    """
+    return "aten.reshape.default" if name == "aten.view.default" else name
+
+
 @functools.cache
 def written_arguments(name: str) -> tuple[int, ...]:
     """Indices of the arguments that an op writes in place."""

@@ -14,10 +14,12 @@ import torch
 from torchplace.compiler.dynamo import direct_call
 from torchplace.compiler.graph import Callee, Graph, Here, Op, Subgraph, Value
 from torchplace.compiler.instructions import Run
-from torchplace.compiler.targets import resolve_target
+from torchplace.compiler.targets import called_as, resolve_target
+from torchplace.compiler.types import TensorType, Type
 from torchplace.errors import ExecutionError
 from torchplace.runtime.accelerator import seeded
 from torchplace.runtime.portable import portable
+from torchplace.runtime.transport import laid_out
 
 Kernel = Callable[[list[Any], int], Sequence[Any]]
 """Takes a segment's inputs, in a list that it empties, and the seed of this step and micro-batch."""
@@ -103,12 +105,17 @@ class _Writer:
         return resolve_target(argument.target) if isinstance(argument, Callee) else argument
 
     def call(self, op: Op) -> str:
-        function = self.bind(portable(op.target, self.device) or direct_call(resolve_target(op.target)))
+        function = self.bind(self.function(op))
         parts = [self.argument(a) for a in op.args]
         parts += [f"{k}={self.argument(v)}" for k, v in op.kwargs.items()]
         if op.random:
             return f"draw(seed, {self.keys[op.name]!r}, {', '.join([function, *parts])})"
         return f"{function}({', '.join(parts)})"
+
+    def function(self, op: Op) -> Callable[..., Any]:
+        """What is called for an op."""
+        found = portable(op.target, self.device) or direct_call(resolve_target(called_as(op.target)))
+        return _as_captured(found, op.inputs[0].type) if op.target in READS_MEMORY else found
 
     def item(self, item: Op | Piece, dying: Sequence[str]) -> None:
         """One line for an op, or for several."""
@@ -132,6 +139,19 @@ class _Writer:
         call = f"{self.bind(piece)}(args)"
         boxed = f"args = {self.bind(piece.box)}([{taken}])"
         self.lines.append(f"    {boxed}; {drop}{results and f'{results}= '}{call}")
+
+
+READS_MEMORY = {"aten.as_strided.default", "aten.as_strided_copy.default", "aten.as_strided_scatter.default"}
+"""Ops whose result hangs on how their first argument lies in memory, which need not be as the graph says
+(`called_as`)."""
+
+
+def _as_captured(function: Callable[..., Any], kind: Type) -> Callable[..., Any]:
+    """The same of a first argument that lies as the graph has it."""
+    if not isinstance(kind, TensorType) or not kind.is_static:
+        return function
+    strides = kind.strides
+    return lambda tensor, *args, **kwargs: function(laid_out(tensor, strides), *args, **kwargs)
 
 
 def is_multiple(op: Op) -> bool:

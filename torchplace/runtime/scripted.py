@@ -19,9 +19,9 @@ import torch
 from torchplace.compiler.dynamo import dispatch_modes_active
 from torchplace.compiler.graph import Graph, Here, Op, Value
 from torchplace.compiler.instructions import Run
-from torchplace.compiler.targets import resolve_target
+from torchplace.compiler.targets import called_as, resolve_target
 from torchplace.compiler.types import TensorType
-from torchplace.runtime.kernels import Kernel, Piece, is_multiple, make_kernel, names, op_error
+from torchplace.runtime.kernels import READS_MEMORY, Kernel, Piece, is_multiple, make_kernel, names, op_error
 from torchplace.runtime.portable import portable
 from torchplace.runtime.torchscript import boxed, compiled, overloads, unoptimized
 
@@ -82,12 +82,14 @@ def pieces(rows: Sequence[Op | list[Op]], run: Run, device: torch.device, where:
 
 def _is_known(op: Op, device: torch.device) -> bool:
     """Whether TorchScript has an op, and takes the same overload of it."""
-    if op.random or op.mutates or not op.target.startswith("aten.") or portable(op.target, device) is not None:
+    if op.random or op.mutates or op.target in READS_MEMORY:
+        return False
+    if not op.target.startswith("aten.") or portable(op.target, device) is not None:
         return False
     if not all(isinstance(v.type, TensorType) for v in (*op.inputs, *op.outputs)):
         return False
     try:
-        return _takes(_source([op], names(op.inputs), names(op.outputs), device), op.target)
+        return _takes(_source([op], names(op.inputs), names(op.outputs), device), called_as(op.target))
     except _UnknownError:
         return False
 
@@ -110,13 +112,14 @@ class _UnknownError(Exception):
 
 def _line(op: Op, device: torch.device, name: Callable[[str], str]) -> str:
     """One op in TorchScript."""
-    schema = resolve_target(op.target)._schema  # type: ignore[attr-defined]
+    target = called_as(op.target)
+    schema = resolve_target(target)._schema  # type: ignore[attr-defined]
     kinds = {a.name: str(a.type) for a in schema.arguments}
     parts = [_literal(a, kind, device, name) for a, kind in zip(op.args, kinds.values(), strict=False)]
     parts += [f"{key}={_literal(a, kinds[key], device, name)}" for key, a in op.kwargs.items()]
     results = "".join(f"{name(v.name)}, " for v in op.outputs)
     left = results if is_multiple(op) else results.rstrip(", ")
-    return f"{left} = torch.ops.aten.{op.target.split('.')[1]}({', '.join(parts)})"
+    return f"{left} = torch.ops.aten.{target.split('.')[1]}({', '.join(parts)})"
 
 
 def _literal(argument: Any, kind: str, device: torch.device, name: Callable[[str], str]) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from torchplace.compiler.graph import Graph, Op
 from torchplace.compiler.instructions import Run
+from torchplace.compiler.targets import called_as
 from torchplace.runtime.accelerator import Stopwatch, is_accelerator
 from torchplace.runtime.kernels import Piece, make_stamped, whole
 from torchplace.runtime.scripted import Scripted, in_rows, pieces
@@ -66,7 +67,7 @@ class Timed:
     def __init__(self, timed: Scripted, watch: Stopwatch) -> None:
         """Compile it; `watch` gets the times."""
         self.inputs, self.outputs, self.box, self.watch = timed.inputs, timed.outputs, timed.box, watch
-        self.function = clocked(timed.function, [op.target.split(".")[1] for op in timed.ops])
+        self.function = clocked(timed.function, [called_as(op.target).split(".")[1] for op in timed.ops])
 
     def __call__(self, args: Any) -> list[Any]:
         """Run it; as of what is timed."""
