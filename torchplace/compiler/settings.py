@@ -18,6 +18,7 @@ from torch._dynamo.callback import callback_handler
 from torch._dynamo.utils import counters
 
 from torchplace.compiler.assignments import assignments_left_out
+from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.left_out import LeftOut
 
 WANTED: Mapping[str, Any] = {
@@ -78,6 +79,7 @@ class Settings:
         """Set them: a frame is going to be compiled."""
         self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
         self._stack.enter_context(assignments_left_out())
+        self._stack.enter_context(unlocked_properties())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._captures = 0 if self.backend is None else self.backend.captures
 
