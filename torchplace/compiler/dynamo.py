@@ -21,6 +21,7 @@ from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.hugging_face import prepare
+from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 from torchplace.compiler.settings import Settings
 from torchplace.errors import CaptureError, TorchplaceError
 
@@ -124,6 +125,7 @@ def compile_with_aot(
 
         return compiler
 
+    keep_recurrent(module)
     backend = aot_autograd(
         fw_compiler=boxed(forward),
         bw_compiler=boxed(backward),
@@ -133,7 +135,7 @@ def compile_with_aot(
     )
     # Donated buffers would make `retain_graph=True` an error.
     undonated: Any = mock.patch.object(graph_compile, _DONATED, return_value=[])
-    with undonated, mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
+    with undonated, step_by_step(), mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
         return backend(module, inputs)
 
 

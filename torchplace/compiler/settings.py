@@ -20,9 +20,10 @@ from torch._dynamo.utils import counters
 from torchplace.compiler.assignments import assignments_left_out
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.left_out import LeftOut
+from torchplace.compiler.recurrent import steps_left_out
 
 WANTED: Mapping[str, Any] = {
-    "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager: a graph of all steps may be large
+    "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager
     "capture_dynamic_output_shape_ops": True,  # ops whose results' sizes hang on values, such as nonzero
     "capture_scalar_outputs": True,  # Tensor.item()
     "skip_nnmodule_hook_guards": False,  # notice hooks that are registered later: else they would go unheard
@@ -80,6 +81,7 @@ class Settings:
         self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
         self._stack.enter_context(assignments_left_out())
         self._stack.enter_context(unlocked_properties())
+        self._stack.enter_context(steps_left_out())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._captures = 0 if self.backend is None else self.backend.captures
 

@@ -1,0 +1,242 @@
+"""Recurrent layers as one op each: LSTM, GRU and plain ones.
+
+AOTAutograd takes them apart step by step: a layer that reads 100 words came to some 5,000 ops, which took a minute to
+capture and twenty times eager's time to run. Here a layer is an op, and its backward another. The backward runs the
+layer again, with autograd, so that every backend's own kernels do the work; nothing of the steps is kept in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import compress
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch._decomp import decompositions
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils.flop_counter import register_flop_formula
+
+_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""Kind of layer -> how many products of a step."""
+_FUNCTIONS = {function: kind for kind in _GATES for function in (getattr(torch, kind), getattr(torch._VF, kind))}
+_BELOW = ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor", "ADInplaceOrView")
+"""What is excluded where ops run below autograd."""
+
+
+def keep_recurrent(module: fx.GraphModule) -> None:
+    """Let the recurrent layers of Dynamo's graph be captured as one op each, in place.
+
+    Left as they are: packed sequences, whose sizes are values, and what autocast has to look into.
+    """
+    graphs = [inner for inner in module.modules() if isinstance(inner, fx.GraphModule)]  # checkpoints have their own
+    nodes = [node for inner in graphs for node in inner.graph.nodes if node.op == "call_function"]
+    if torch.is_autocast_enabled("cpu") or any("autocast" in str(node.target) for node in nodes):
+        return
+    found = [node for node in nodes if node.target in _FUNCTIONS and len(node.args) == 9]
+    for node in found:
+        if isinstance(node.args[3], bool) and _is_uniform(node):
+            node.args = _FUNCTIONS[node.target], *node.args
+            node.target = recurrent
+    for inner in graphs if found else ():
+        inner.recompile()
+
+
+def _is_uniform(node: fx.Node) -> bool:
+    """Whether all tensors that a node takes are of one dtype and on one kind of device."""
+    given = [n.meta.get("example_value") for n in node.all_input_nodes]
+    tensors = [t for value in given for t in (value if isinstance(value, (tuple, list)) else [value])]
+    return len({(t.dtype, t.device.type) for t in tensors if isinstance(t, Tensor)}) == 1
+
+
+_helper: Any = decompositions._rnn_helper
+
+
+def _first_step(x: Tensor, *args: Any) -> tuple[Tensor, list[Any]]:
+    """The shapes, strides and needs of gradients that a recurrent layer's results have, from its first step alone."""
+    batch_first, layer = args[-2:]
+    if not isinstance(x, FakeTensor) or "batch_sizes" in getattr(layer, "keywords", {}):
+        return _helper(x, *args)
+    time = 1 if batch_first else 0
+    one, ends = _helper(x.narrow(time, 0, 1), *args)
+    steps = one.transpose(0, time).expand(x.shape[time], *(-1,) * (x.dim() - 1))
+    return steps.clone(memory_format=torch.contiguous_format).transpose(0, time), ends
+
+
+def steps_left_out() -> AbstractContextManager[Any]:
+    """Within, Dynamo, which wants to know the shapes of what a recurrent layer gives, does not go through all steps."""
+    return mock.patch.object(decompositions, "_rnn_helper", _first_step)
+
+
+def step_by_step() -> AbstractContextManager[Any]:
+    """Within, what is not one op is taken apart as a whole."""
+    return mock.patch.object(decompositions, "_rnn_helper", _helper)
+
+
+def recurrent(
+    kind: str,
+    x: Tensor,
+    states: Tensor | Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """What `torch.lstm` and its like do, layer by layer.
+
+    Args:
+        kind: of layer.
+        x: [steps, batch, width], or [batch, steps, width] with `batch_first`.
+        states: at the begin: hidden, and cell for an LSTM; each [layers x directions, batch, width].
+        weights: of all layers.
+        biases: whether these have any.
+        layers: how many.
+        dropout: between layers.
+        train: whether there is any.
+        bidirectional: two directions in each layer.
+        batch_first: see `x`.
+
+    Returns:
+        The last layer's outputs, laid out as `x`, and the states at the end.
+    """
+    before = [states] if isinstance(states, Tensor) else list(states)
+    each, directions = len(weights) // layers, 1 + bidirectional
+    behind: list[Sequence[Tensor]] = []
+    for i in range(layers):
+        if i and dropout and train:
+            x = F.dropout(x, dropout)
+        own = [state[i * directions : (i + 1) * directions] for state in before]
+        x, hidden, cell = recurrent_layer(
+            kind, x, own, list(weights[i * each : (i + 1) * each]), biases, bidirectional, batch_first
+        )
+        behind.append((hidden, cell)[: len(before)])
+    return x, *(torch.cat(ends) if layers > 1 else ends[0] for ends in zip(*behind, strict=True))
+
+
+@torch.library.custom_op("torchplace::recurrent_layer", mutates_args=())
+def recurrent_layer(
+    kind: str,
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biases: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer: its outputs, hidden state and cell state (empty but for an LSTM). Cost: as that of torch's own."""
+    results = _run(kind, x, states, weights, (biases, 1, 0.0, False, bidirectional, batch_first))
+    cell = results[2] if len(results) == 3 else x.new_empty(0)
+    return results[0].contiguous(), results[1].contiguous(), cell.contiguous()
+
+
+@recurrent_layer.register_fake
+def _(
+    kind: str,
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biases: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    made = x.new_empty(x.shape[0], x.shape[1], (1 + bidirectional) * states[0].shape[-1])
+    cell = states[1].new_empty(states[1].shape) if len(states) > 1 else x.new_empty(0)
+    return made, states[0].new_empty(states[0].shape), cell
+
+
+@torch.library.custom_op("torchplace::recurrent_layer_backward", mutates_args=())
+def recurrent_layer_backward(
+    kind: str,
+    tangents: list[Tensor],
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biases: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    """Gradients of those of x, states and weights that are wanted. Cost: a forward and a backward of torch's own."""
+    given = [x, *states, *weights]
+    with _autograd():
+        leaves = [t.detach().requires_grad_(want) for t, want in zip(given, wanted, strict=True)]
+        own, parameters = leaves[1 : 1 + len(states)], leaves[1 + len(states) :]
+        results = _run(kind, leaves[0], own, parameters, (biases, 1, 0.0, True, bidirectional, batch_first))
+        asked = list(compress(leaves, wanted))
+        found = torch.autograd.grad(results, asked, tangents[: len(results)], allow_unused=True)
+    pairs = zip(found, asked, strict=True)
+    return [torch.zeros_like(leaf) if g is None else g.contiguous() for g, leaf in pairs]
+
+
+@recurrent_layer_backward.register_fake
+def _(
+    kind: str,
+    tangents: list[Tensor],
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    biases: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in compress([x, *states, *weights], wanted)]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.kind, x, states, weights, *ctx.flags = inputs
+    ctx.states = len(states)
+    ctx.wanted = [t.requires_grad for t in (x, *states, *weights)]
+    ctx.save_for_backward(x, *states, *weights)
+
+
+def _backward(ctx: Any, *tangents: Tensor) -> tuple[Any, ...]:
+    x, *rest = ctx.saved_tensors
+    states, weights = rest[: ctx.states], rest[ctx.states :]
+    found = iter(recurrent_layer_backward(ctx.kind, list(tangents), x, states, weights, *ctx.flags, ctx.wanted))
+    first, *others = [next(found) if want else None for want in ctx.wanted]
+    return None, first, others[: ctx.states], others[ctx.states :], None, None, None
+
+
+recurrent_layer.register_autograd(_backward, setup_context=_setup)
+
+
+def _run(
+    kind: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], flags: tuple[Any, ...]
+) -> tuple[Tensor, ...]:
+    held: Any = states[0] if len(states) == 1 else tuple(states)
+    results: tuple[Tensor, ...] = getattr(torch._VF, kind)(x, held, list(weights), *flags)
+    return results
+
+
+@contextmanager
+def _autograd() -> Iterator[None]:
+    """Within, autograd records, also where ops run below it."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for name in _BELOW:
+        excluded = excluded.remove(getattr(torch._C.DispatchKey, name))
+    included = torch._C._dispatch_tls_local_include_set()
+    with torch._C._ForceDispatchKeyGuard(included, excluded), torch.enable_grad():
+        yield
+
+
+def _flops(kind: str, x: Any, states: Any, weights: Any, *_: Any, **__: Any) -> int:
+    """Of a layer: each weight of a product meets every row of every step."""
+    steps = x[0] * x[1]
+    return int(2 * steps * sum(w[0] * w[1] for w in weights if len(w) == 2))
+
+
+@register_flop_formula(torch.ops.torchplace.recurrent_layer)
+def _flops_forward(kind: str, x: Any, states: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
+    return _flops(kind, x, states, weights)
+
+
+@register_flop_formula(torch.ops.torchplace.recurrent_layer_backward)
+def _flops_backward(kind: str, tangents: Any, x: Any, states: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
+    return 3 * _flops(kind, x, states, weights)
