@@ -59,7 +59,7 @@ def _first_step(x: Tensor, *args: Any) -> tuple[Tensor, list[Any]]:
     """The shapes, strides and needs of gradients that a recurrent layer's results have, from its first step alone."""
     batch_first, layer = args[-2:]
     if not isinstance(x, FakeTensor) or "batch_sizes" in getattr(layer, "keywords", {}):
-        return _helper(x, *args)
+        return _helper(x, *args)  # type: ignore[no-any-return]
     time = 1 if batch_first else 0
     one, ends = _helper(x.narrow(time, 0, 1), *args)
     steps = one.transpose(0, time).expand(x.shape[time], *(-1,) * (x.dim() - 1))
