@@ -1,24 +1,29 @@
-"""`tensor.requires_grad = True` in the midst of a model, which Dynamo by itself does not trace."""
+"""Tensors that a model makes and has autograd track: `x.requires_grad = True`, or `requires_grad_()`.
+
+Models do so to differentiate by them (forces, physics-informed losses), or so that reentrant checkpointing finds an
+input that requires gradients (wav2vec2 and its like).
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from torch._dynamo.output_graph import OutputGraph
 from torch._dynamo.variables.builtin import SetAttrBuiltinVariable
 from torch._dynamo.variables.constant import ConstantVariable
+from torch._dynamo.variables.tensor import TensorVariable
 
 _assign = SetAttrBuiltinVariable._call_setattr
+_check = OutputGraph._check_requires_grad_intermediate_outputs
 
 
 def _assigned(self: SetAttrBuiltinVariable, tx: Any, obj: Any, name: Any, value: Any) -> Any:
-    """Leave the assignment out where the tensor is one that the model has made.
-
-    Models do it so that reentrant checkpointing finds an input that requires gradients (wav2vec2 and its like).
-    Gradients of parameters are the same without; only that tensor's own `.grad`, which nobody can ask for, is not made.
-    """
+    """Take the assignment as the method, of a tensor that the model has made; Dynamo by itself does not trace it."""
     if obj.is_tensor() and obj.source is None and _is(name, "requires_grad") and _is(value, True):
+        obj.method_requires_grad_(tx)
         return ConstantVariable.create(None)
     return _assign(self, tx, obj, name, value)
 
@@ -27,6 +32,21 @@ def _is(variable: Any, constant: object) -> bool:
     return bool(variable.is_python_constant()) and variable.as_python_constant() == constant
 
 
-def assignments_left_out() -> AbstractContextManager[Any]:
-    """Within, what is compiled is compiled without them."""
-    return mock.patch.object(SetAttrBuiltinVariable, "_call_setattr", _assigned)
+def _checked(self: OutputGraph, returned: list[Any], tx: Any) -> None:
+    """Break the graph only where such a tensor itself is returned.
+
+    Dynamo breaks it for all that is made of it: what is captured may then require gradients by parameters alone. But
+    gradients of parameters are the same, and the tensor's own `.grad` nobody can ask for who does not have it.
+    """
+    made = {v.as_proxy().node for v in self.leaf_var_creation_order if isinstance(v, TensorVariable) and not v.source}
+    if any(isinstance(v, TensorVariable) and v.as_proxy().node in made for v in returned):
+        _check(self, returned, tx)
+
+
+@contextmanager
+def leaves_in_graphs() -> Iterator[None]:
+    """Within, what is compiled may have leaves of autograd's graph in its midst."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(SetAttrBuiltinVariable, "_call_setattr", _assigned))
+        stack.enter_context(mock.patch.object(OutputGraph, "_check_requires_grad_intermediate_outputs", _checked))
+        yield

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+import torch
 from torch._dynamo import config
 from torch._dynamo.callback import callback_handler
 from torch._dynamo.utils import counters
 
-from torchplace.compiler.assignments import assignments_left_out
+from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.recurrent import steps_left_out
@@ -26,6 +27,7 @@ WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager
     "capture_dynamic_output_shape_ops": True,  # ops whose results' sizes hang on values, such as nonzero
     "capture_scalar_outputs": True,  # Tensor.item()
+    "trace_autograd_ops": True,  # torch.autograd.grad in a model: forces, physics-informed losses, gradient penalties
     "skip_nnmodule_hook_guards": False,  # notice hooks that are registered later: else they would go unheard
 }
 """What every capture wants: fewer graph breaks, and hooks heard. What loggers are told in the midst of a graph is left
@@ -79,7 +81,7 @@ class Settings:
     def compiling(self) -> None:
         """Set them: a frame is going to be compiled."""
         self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
-        self._stack.enter_context(assignments_left_out())
+        self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
@@ -103,12 +105,16 @@ class _Local(threading.local):
 _local = _Local()
 
 
+# Dynamo calls these under a lock, also from backwards that are compiled in the midst of a frame of its own; to trace
+# them there, it would wait for that lock for ever.
+@torch._dynamo.disable  # type: ignore[untyped-decorator]
 def _on_start(_: Any) -> None:
     if _local.wanted is not None and _local.compiling is None:
         _local.compiling = _local.wanted
         _local.compiling.compiling()
 
 
+@torch._dynamo.disable  # type: ignore[untyped-decorator]
 def _on_end(_: Any) -> None:
     ended, _local.compiling = _local.compiling, None
     if ended is not None:
