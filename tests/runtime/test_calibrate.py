@@ -63,16 +63,6 @@ def test_instructions_cost_what_is_beside_their_ops_where_nobody_else_computes()
     assert calibrate._instruction([alone]) == pytest.approx(2.0), "t: from 5 to 10, of which 3 are its op's"
 
 
-def test_devices_slow_each_other_while_both_compute() -> None:
-    """Alone 4 and 6; together from 2 to 8, after 2 and before 2 alone: 6 seconds for what takes 2 and 4 alone."""
-    together = ran(
-        Event("cpu:0", run_of("s"), 0.0, 8.0),
-        Event("cpu:1", run_of("t"), 2.0, 10.0),
-        segments={"s": 6.0, "t": 6.0},
-    )
-    assert calibrate._together(together) == pytest.approx(1.5)
-
-
 def test_contention_is_what_predicts_programs_of_small_ops_best() -> None:
     mixed = run(Cells(16, 3), torch.randn(4, 16), CostStore(), at_random(1, 2))
     figures = CpuFigures(launch_overhead=1.0, contention=0.0, instruction=0.0)
