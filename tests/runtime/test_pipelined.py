@@ -447,7 +447,7 @@ def test_microbatches_draw_different_numbers() -> None:
     assert not torch.equal(outputs[0], outputs[1])
 
 
-@pytest.mark.parametrize("schedule", ["gpipe", "synthesised"])
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])  # whose memory hangs on no times
 def test_checkpointing_saves_memory_and_changes_no_gradient(schedule: str) -> None:
     x, y = batch(256)
     plain, reference = twins(Dropping().eval())
