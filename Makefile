@@ -43,7 +43,7 @@ demo: $(STAMPS)/demo ## GPT-2: compare the solvers, then run it on two CPU devic
 	@$(PY) -m examples.demo $(ARGS)
 
 test: $(STAMPS)/test ## run the tests
-	@$(PY) -m pytest -n 2 $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMPS)/lint ## check style, types, and the direction of imports
 	$(PY) -m ruff check

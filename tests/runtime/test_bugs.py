@@ -93,3 +93,36 @@ def test_memory_is_read_as_the_graph_has_it() -> None:
     kernel = make_kernel(b.graph, b.graph.ops, run, torch.device("cpu"), "cpu:0", b.graph.keys())
     (found,) = kernel([x], 0)
     assert torch.equal(found, (-x).contiguous().as_strided((3, 4), (4, 1)))
+
+
+class Warped(nn.Module):
+    """Its backward takes no symbols for sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warp = nn.Parameter(torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.9, 0.1]]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, channels, height, width] to the same."""
+        grid = F.affine_grid(self.warp.expand(x.shape[0], 2, 3), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+def test_where_symbols_fail_each_size_is_captured_by_itself() -> None:
+    """Another batch size made its dim a symbol; what takes none failed, though the first size had been captured."""
+    reference = Warped()
+    placed = tp.compile(copy.deepcopy(reference), topology="local:2", solver="random", cost="roofline")
+    for rows in (2, 3, 4, 3):
+        for model in (reference, placed):
+            model.zero_grad()
+            model(torch.linspace(0, 1, rows * 48).view(rows, 3, 4, 4)).square().sum().backward()
+        torch.testing.assert_close(placed.warp.grad, reference.warp.grad)
+    assert len(tp.plans(placed)) == 3
+
+
+def test_what_fails_at_every_size_fails_with_the_sizes_that_it_was_given() -> None:
+    placed = tp.compile(nn.Linear(4, 3), topology="local:2", cost="roofline")
+    placed(torch.ones(2, 4))
+    with pytest.raises(tp.CaptureError, match=r"sizes \(2, 5\)"):
+        placed(torch.ones(2, 5))
+    assert placed(torch.ones(3, 4)).shape == (3, 3)

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 from torchplace.compiler.settings import Settings
+from torchplace.compiler.substitutes import substitute
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -232,6 +233,7 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
         options: of `torch.compile`.
     """
     prepare()
+    substitute()
     compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
     name = getattr(backend, "name", "")
 
@@ -239,17 +241,31 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     told: Any = None if whole else backend
     settings = Settings(told)
 
-    def placed(*args: Any, **kwargs: Any) -> Any:
-        before = settings.begin()
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal compiled, options
         try:
-            result = compiled(*args, **kwargs)
+            return compiled(*args, **kwargs)
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", None)
             if isinstance(inner, TorchplaceError):
                 raise inner from None
-            raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
+            if options.get("dynamic") is not None or captured < 1:
+                raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
+            # Some ops take no symbols for sizes: then each size is captured by itself, as the first one was.
+            options = {**options, "dynamic": False}
+            compiled = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]
+        return call(*args, **kwargs)
+
+    captured = 0  # calls that went well
+
+    def placed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal captured
+        before = settings.begin()
+        try:
+            result = call(*args, **kwargs)
         finally:
             settings.end(before)
+        captured += 1
         settings.tell()
         return result
 

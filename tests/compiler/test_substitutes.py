@@ -1,0 +1,42 @@
+"""What Dynamo traces in place of functions of torch that look at values."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import torchplace as tp
+
+
+class Both(nn.Module):
+    """An encoder and a decoder, with a mask that they get, or make."""
+
+    def __init__(self, made: bool) -> None:
+        super().__init__()
+        self.made, self.body = made, nn.Transformer(8, 2, 1, 1, 16, 0.0, batch_first=True)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if self.made:
+            mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        y: torch.Tensor = self.body(x, x, tgt_mask=mask)
+        return y
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_transformer_with_a_mask_is_captured_whole(made: bool, causal: bool) -> None:
+    torch.manual_seed(0)
+    reference = Both(made)
+    placed = tp.compile(copy.deepcopy(reference), topology="local:2", solver="random", cost="roofline")
+    size = 6
+    mask = nn.Transformer.generate_square_subsequent_mask(size)
+    if not causal:
+        mask = mask.flip(0).flip(1)
+    for rows in (3, 3, 4):
+        x = torch.randn(rows, size, 8)
+        expected, found = (m(x) if made else m(x, mask) for m in (reference, placed))
+        torch.testing.assert_close(found, expected)
+    assert {plan.broken for plan in tp.plans(placed)} == {""}
