@@ -25,7 +25,7 @@ TINY = {
 
 @pytest.mark.slow
 def test_all_contestants_do_the_same_step() -> None:
-    result = contest(TINY["gpt"], rounds=1, schedules=["ZBV"])
+    result = contest(TINY["gpt"], rounds=1, schedules=["ZBV"], cost="roofline")
     assert result.cannot == {}
     assert list(result.times) == [EAGER, f"{PEER}ZBV", PLACED, RANKS, LIMIT, ALONE]
     found = json.loads(json.dumps(result.data()))

@@ -15,7 +15,7 @@ from torchplace.placement.timeline import Event, Timeline
 from torchplace.placement.topology import Topology
 from torchplace.placement.topology.figures import CpuFigures, read_figures
 from torchplace.placement.topology.local import local_with, pair_threads
-from torchplace.runtime import calibrate, calibration_programs, op_times
+from torchplace.runtime import calibrate, calibration_coruns, calibration_programs, calibration_steps, op_times
 from torchplace.runtime.calibration_programs import Cells, Ran, at_random, run
 from torchplace.runtime.progress import Tell
 
@@ -96,7 +96,12 @@ def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it, each program fewer times than for figures that are kept."""
+    """All of it, with fewer models, and each program fewer times, than for figures that are kept."""
+    models, layers = list(calibration_steps._models()), list(calibration_coruns._layers())
+    monkeypatch.setattr(calibration_steps, "_models", lambda: models[-2:])
+    monkeypatch.setattr(calibration_steps, "_STEPS", 2)
+    monkeypatch.setattr(calibration_coruns, "_layers", lambda: layers[:1])
+    monkeypatch.setattr(calibration_coruns, "CALLS", 2)
     monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(op_times, "ROUNDS", 1)
     monkeypatch.setattr(calibration_programs, "CALLS", 4)
