@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
+from torch import nn
 
+import torchplace as tp
 from torchplace.compiler.left_out import LeftOut
 
 
@@ -39,3 +42,12 @@ def test_graphs_in_the_midst_of_what_is_left_out_say_so() -> None:
     assert left.around("") == ""
     left.add("Observed exception: AttributeError")
     assert left.around("") == "something before it runs as it is: Observed exception: AttributeError"
+
+
+def test_a_look_at_a_value_that_leaves_a_model_uncaptured_is_told() -> None:
+    """Dynamo does not count such breaks: nothing was captured, and nobody said so."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, momentum=None))
+    placed = tp.compile(model, topology="local:2", cost="roofline")
+    with pytest.warns(UserWarning, match="something of 'Sequential' cannot be captured.*data-dependent"):
+        placed(torch.randn(3, 4))
+    assert tp.plans(placed) == []

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch._dynamo import config
 from torch._dynamo.callback import callback_handler
-from torch._dynamo.utils import counters
+from torch._dynamo.utils import counters, graph_break_reasons
 
 from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
@@ -58,7 +58,7 @@ class Settings:
         self.backend = backend
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
-        self._captures = 0
+        self._captures = self._breaks = 0
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
@@ -85,13 +85,15 @@ class Settings:
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
+        self._breaks = len(graph_break_reasons)
         self._captures = 0 if self.backend is None else self.backend.captures
 
     def compiled(self) -> None:
         """Set back what was changed, and tell what was left out."""
         self._stack.close()
         new = {what: Counter(counters[what]) - before for what, before in self._before.items()}
-        reasons = new["graph_break"] or new["unimplemented"]
+        broken = [reason.reason for reason in graph_break_reasons[self._breaks :]]  # values looked at are not counted
+        reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))
         if reasons and self.backend is not None and self.backend.captures == self._captures:
             for reason in reasons:
                 self.backend.left.add(_brief(reason))
