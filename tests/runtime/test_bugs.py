@@ -126,3 +126,6 @@ def test_what_fails_at_every_size_fails_with_the_sizes_that_it_was_given() -> No
     with pytest.raises(tp.CaptureError, match=r"sizes \(2, 5\)"):
         placed(torch.ones(2, 5))
     assert placed(torch.ones(3, 4)).shape == (3, 3)
+    for rows in (4, 5, 6):
+        placed(torch.ones(rows, 4))
+    assert len(tp.plans(placed)) == 2, "a mistake does not end symbols: another size is no other capture"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from unittest import mock
 
 import torch
 from torch import fx
-from torch._decomp import decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
 from torch._dynamo.exc import TorchDynamoException
@@ -40,9 +39,6 @@ _MARKS = ("_dynamo_", "_specialize_on")
 
 _DONATED = "collect_bw_donated_buffer_idxs"
 """What AOTAutograd asks which saved values the backward may write to."""
-
-_SELECT_LSTM = "select_one_layer_lstm_function"
-"""What AOTAutograd asks how to take a layer of an LSTM apart."""
 
 
 def keep_marks(source: torch.Tensor, target: torch.Tensor) -> None:
@@ -136,13 +132,8 @@ def compile_with_aot(
     )
     # Donated buffers would make `retain_graph=True` an error.
     undonated: Any = mock.patch.object(graph_compile, _DONATED, return_value=[])
-    with undonated, step_by_step(), mock.patch.object(decompositions, _SELECT_LSTM, _unrolled):
+    with undonated, step_by_step():
         return backend(module, inputs)
-
-
-def _unrolled(*_: Any) -> Callable[..., Any]:
-    """An LSTM's layer, step by step: oneDNN's single op has a backward only where autograd itself runs its forward."""
-    return decompositions.one_layer_lstm
 
 
 def split_joint(joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
@@ -234,7 +225,7 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     """
     prepare()
     substitute()
-    compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
+    compiled = _compiled(function, backend, options)
     name = getattr(backend, "name", "")
 
     whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
@@ -244,19 +235,19 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled, options
         try:
-            return compiled(*args, **kwargs)
-        except TorchDynamoException as error:
-            inner = getattr(error, "inner_exception", None)
-            if isinstance(inner, TorchplaceError):
-                raise inner from None
-            if options.get("dynamic") is not None or captured < 1:
-                raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
-            # Some ops take no symbols for sizes: then each size is captured by itself, as the first one was.
-            options = {**options, "dynamic": False}
-            compiled = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]
-        return call(*args, **kwargs)
+            return _raising_ours(compiled, name, args, kwargs)
+        except CaptureError as error:
+            dynamo_failed = isinstance(error.__cause__, TorchDynamoException)
+            if not dynamo_failed or not captured or options.get("dynamic") is not None:
+                raise
+        # Some ops take no symbols for sizes: then each size is captured by itself, as the first one was.
+        fixed = {**options, "dynamic": False}
+        static = _compiled(function, backend, fixed)
+        result = _raising_ours(static, name, args, kwargs)
+        compiled, options = static, fixed
+        return result
 
-    captured = 0  # calls that went well
+    captured = False  # whether a call went well
 
     def placed(*args: Any, **kwargs: Any) -> Any:
         nonlocal captured
@@ -265,11 +256,29 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
             result = call(*args, **kwargs)
         finally:
             settings.end(before)
-        captured += 1
+        captured = True
         settings.tell()
         return result
 
     return placed
+
+
+def _compiled(
+    function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
+    return compiled
+
+
+def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call what is compiled; our errors are raised as they are, and Dynamo's as `CaptureError`."""
+    try:
+        return compiled(*args, **kwargs)
+    except TorchDynamoException as error:
+        inner = getattr(error, "inner_exception", None)
+        if isinstance(inner, TorchplaceError):
+            raise inner from None
+        raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
 
 
 _FAKE_CALL = re.compile(

@@ -20,9 +20,8 @@ from torch._decomp import decompositions
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import register_flop_formula
 
-_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-"""Kind of layer -> how many products of a step."""
-_FUNCTIONS = {function: kind for kind in _GATES for function in (getattr(torch, kind), getattr(torch._VF, kind))}
+_KINDS = "lstm", "gru", "rnn_tanh", "rnn_relu"
+_FUNCTIONS = {function: kind for kind in _KINDS for function in (getattr(torch, kind), getattr(torch._VF, kind))}
 _BELOW = ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor", "ADInplaceOrView")
 """What is excluded where ops run below autograd."""
 
@@ -34,25 +33,30 @@ def keep_recurrent(module: fx.GraphModule) -> None:
     """
     graphs = [inner for inner in module.modules() if isinstance(inner, fx.GraphModule)]  # checkpoints have their own
     nodes = [node for inner in graphs for node in inner.graph.nodes if node.op == "call_function"]
-    if torch.is_autocast_enabled("cpu") or any("autocast" in str(node.target) for node in nodes):
+    if any("autocast" in str(node.target) for node in nodes):
         return
     found = [node for node in nodes if node.target in _FUNCTIONS and len(node.args) == 9]
     for node in found:
-        if isinstance(node.args[3], bool) and _is_uniform(node):
+        if isinstance(node.args[3], bool) and _is_plain(node):
             node.args = _FUNCTIONS[node.target], *node.args
             node.target = recurrent
     for inner in graphs if found else ():
         inner.recompile()
 
 
-def _is_uniform(node: fx.Node) -> bool:
-    """Whether all tensors that a node takes are of one dtype and on one kind of device."""
+def _is_plain(node: fx.Node) -> bool:
+    """Whether all tensors that a node takes are of one dtype and on one kind of device, outside of autocast."""
     given = [n.meta.get("example_value") for n in node.all_input_nodes]
     tensors = [t for value in given for t in (value if isinstance(value, (tuple, list)) else [value])]
-    return len({(t.dtype, t.device.type) for t in tensors if isinstance(t, Tensor)}) == 1
+    sorts = {(t.dtype, t.device.type) for t in tensors if isinstance(t, Tensor)}
+    return len(sorts) == 1 and not any(torch.is_autocast_enabled(device) for _, device in sorts)
 
 
-_helper: Any = decompositions._rnn_helper
+_SELECT_LSTM = "select_one_layer_lstm_function"
+"""What AOTAutograd asks how to take a layer of an LSTM apart."""
+_HELPER = "_rnn_helper"
+"""What goes through the layers and steps of what is taken apart."""
+_helper: Any = getattr(decompositions, _HELPER)
 
 
 def _first_step(x: Tensor, *args: Any) -> tuple[Tensor, list[Any]]:
@@ -68,12 +72,18 @@ def _first_step(x: Tensor, *args: Any) -> tuple[Tensor, list[Any]]:
 
 def steps_left_out() -> AbstractContextManager[Any]:
     """Within, Dynamo, which wants to know the shapes of what a recurrent layer gives, does not go through all steps."""
-    return mock.patch.object(decompositions, "_rnn_helper", _first_step)
+    return mock.patch.object(decompositions, _HELPER, _first_step)
 
 
-def step_by_step() -> AbstractContextManager[Any]:
-    """Within, what is not one op is taken apart as a whole."""
-    return mock.patch.object(decompositions, "_rnn_helper", _helper)
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """Within, what is not one op is taken apart as a whole.
+
+    An LSTM, too: oneDNN's single op for it has a backward only where autograd itself runs its forward.
+    """
+    select = mock.patch.object(decompositions, _SELECT_LSTM, return_value=decompositions.one_layer_lstm)
+    with select, mock.patch.object(decompositions, _HELPER, _helper):
+        yield
 
 
 def recurrent(
@@ -137,14 +147,8 @@ def recurrent_layer(
 
 @recurrent_layer.register_fake
 def _(
-    kind: str,
-    x: Tensor,
-    states: list[Tensor],
-    weights: list[Tensor],
-    biases: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    _kind: str, x: Tensor, states: list[Tensor], _weights: Any, _biases: bool, bidirectional: bool, _first: bool
+) -> tuple[Tensor, ...]:
     made = x.new_empty(x.shape[0], x.shape[1], (1 + bidirectional) * states[0].shape[-1])
     cell = states[1].new_empty(states[1].shape) if len(states) > 1 else x.new_empty(0)
     return made, states[0].new_empty(states[0].shape), cell
@@ -175,17 +179,8 @@ def recurrent_layer_backward(
 
 
 @recurrent_layer_backward.register_fake
-def _(
-    kind: str,
-    tangents: list[Tensor],
-    x: Tensor,
-    states: list[Tensor],
-    weights: list[Tensor],
-    biases: bool,
-    bidirectional: bool,
-    batch_first: bool,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _(_kind: str, _tangents: Any, x: Tensor, states: list[Tensor], weights: list[Tensor], *flags: Any) -> list[Tensor]:
+    *_, wanted = flags
     return [t.new_empty(t.shape) for t in compress([x, *states, *weights], wanted)]
 
 
@@ -226,17 +221,16 @@ def _autograd() -> Iterator[None]:
         yield
 
 
-def _flops(kind: str, x: Any, states: Any, weights: Any, *_: Any, **__: Any) -> int:
-    """Of a layer: each weight of a product meets every row of every step."""
-    steps = x[0] * x[1]
-    return int(2 * steps * sum(w[0] * w[1] for w in weights if len(w) == 2))
+def _products(x: Any, weights: Any) -> int:
+    """FLOPs of a layer: each weight of a product meets every row of every step. Of shapes."""
+    return int(2 * x[0] * x[1] * sum(w[0] * w[1] for w in weights if len(w) == 2))
 
 
 @register_flop_formula(torch.ops.torchplace.recurrent_layer)
-def _flops_forward(kind: str, x: Any, states: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
-    return _flops(kind, x, states, weights)
+def _flops_forward(_kind: str, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> int:
+    return _products(x, weights)
 
 
 @register_flop_formula(torch.ops.torchplace.recurrent_layer_backward)
-def _flops_backward(kind: str, tangents: Any, x: Any, states: Any, weights: Any, *args: Any, **kwargs: Any) -> int:
-    return 3 * _flops(kind, x, states, weights)
+def _flops_backward(_kind: str, _tangents: Any, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> int:
+    return 3 * _products(x, weights)
