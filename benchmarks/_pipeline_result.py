@@ -73,9 +73,9 @@ class Result:
 
     def error_at_pace(self, name: str) -> float:
         """Of the predicted step time at the pace that the machine had just before each step: the median."""
-        rounds = zip(self.times[name], self.paces.get(name, ()), strict=False)
         predicted = float(self.facts[name]["predicted"])
-        return median([predicted * pace / seconds for seconds, pace in rounds] or [1 + self.error(name)]) - 1
+        rounds = zip(self.times[name], self.paces[name], strict=True)
+        return median([predicted * pace / seconds for seconds, pace in rounds]) - 1
 
     def data(self) -> dict[str, Any]:
         """All of it, for JSON."""

@@ -7,7 +7,7 @@ input that requires gradients (wav2vec2 and its like).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -46,7 +46,6 @@ def _checked(self: OutputGraph, returned: list[Any], tx: Any) -> None:
 @contextmanager
 def leaves_in_graphs() -> Iterator[None]:
     """Within, what is compiled may have leaves of autograd's graph in its midst."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(SetAttrBuiltinVariable, "_call_setattr", _assigned))
-        stack.enter_context(mock.patch.object(OutputGraph, "_check_requires_grad_intermediate_outputs", _checked))
+    assigned = mock.patch.object(SetAttrBuiltinVariable, "_call_setattr", _assigned)
+    with assigned, mock.patch.object(OutputGraph, "_check_requires_grad_intermediate_outputs", _checked):
         yield

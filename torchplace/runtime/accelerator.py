@@ -284,8 +284,8 @@ class Stopwatch:
         self.stamps.append(event)
 
     def insert(self, seconds: Sequence[float]) -> None:
-        """Put in what somebody else has timed; what is between it and the stamps around it does not count."""
-        self.stamps += [None, list(seconds), None]
+        """Put in, behind a stamp, what somebody else has timed; what is between it and stamps does not count."""
+        self.stamps.append(list(seconds))
 
     def seconds(self) -> list[float]:
         """Seconds from each stamp to the next, in order with those put in; the stamps are forgotten."""
@@ -295,7 +295,7 @@ class Stopwatch:
         for before, after in pairwise(stamps):
             if isinstance(after, list):
                 found += after
-            elif not (before is None or after is None or isinstance(before, list)):
+            elif not isinstance(before, list):
                 passed = before.elapsed_time(after) * 1e-3 if self._events else after - before
                 found.append(max(0.0, passed - self.reading))
         return found
