@@ -112,7 +112,7 @@ class Team:
         for number, variables in enumerate(environments(size)):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, case, Rank(number, size), tuned), daemon=True)
-            with _environment({**variables, **(KEPT_MEMORY if tuned else {})}):
+            with environment({**variables, **(KEPT_MEMORY if tuned else {})}):
                 process.start()
             theirs.close()  # or its end would not be seen
             self._connections.append(ours)
@@ -214,7 +214,7 @@ def _keep_to_core(number: int) -> None:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Within, processes start with these variables."""
     before = dict(os.environ)
     os.environ.update(variables)

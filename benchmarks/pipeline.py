@@ -13,6 +13,9 @@ one thread for each CPU device, process or rank:
   all parameters and gradients; what has half of them in each place may do with less memory traffic, and be above 1);
 - and torchplace on one device, beside eager.
 
+torchplace calibrates this machine anew for each model, for machines drift; unless `TORCHPLACE_CACHE` says where it finds
+what was measured before.
+
 Each is one process or two of its own, which live through all rounds. Before anything is timed, all must give eager's
 loss, and those that have all gradients, their norm. All processes get the same allocator settings (those that
 torchplace makes for itself), and two that compute together a core each; `--out-of-the-box`, each runs as it comes.
@@ -24,6 +27,8 @@ import argparse
 import functools
 import json
 import math
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -36,7 +41,7 @@ from benchmarks._pipeline_peer import SCHEDULES, Peer
 from benchmarks._pipeline_placed import Placed
 from benchmarks._pipeline_problems import CASES, Case
 from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, RANKS, Result
-from benchmarks._pipeline_team import Checked, Maker, Team, TeamError
+from benchmarks._pipeline_team import Checked, Maker, Team, TeamError, environment
 from benchmarks._pipeline_text import lines
 from benchmarks._timing import interleaved
 from torchplace.runtime.pricing import COSTS
@@ -91,6 +96,9 @@ def contest(case: Case, rounds: int, schedules: Sequence[str], cost: str = "auto
     chosen = list(contestants(schedules if problem.layers else (), cost))
     cannot = {} if problem.layers else {PEER.strip(): problem.unchained}
     with ExitStack() as stack:
+        if "TORCHPLACE_CACHE" not in os.environ:
+            cache = stack.enter_context(tempfile.TemporaryDirectory())
+            stack.enter_context(environment({"TORCHPLACE_CACHE": cache}))
         teams = _teams(chosen, case, tuned, cannot, stack)
         paces: dict[str, list[float]] = {name: [] for name in teams}
         steps = {name: team.step for name, team in teams.items()}
