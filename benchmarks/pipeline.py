@@ -13,8 +13,8 @@ one thread for each CPU device, process or rank:
   all parameters and gradients; what has half of them in each place may do with less memory traffic, and be above 1);
 - and torchplace on one device, beside eager.
 
-torchplace calibrates this machine anew for each model, for machines drift; unless `TORCHPLACE_CACHE` says where it finds
-what was measured before.
+torchplace calibrates this machine anew for each model, for machines drift; unless `TORCHPLACE_CACHE` says where it is
+to find what was measured before.
 
 Each is one process or two of its own, which live through all rounds. Before anything is timed, all must give eager's
 loss, and those that have all gradients, their norm. All processes get the same allocator settings (those that

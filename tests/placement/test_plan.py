@@ -15,7 +15,8 @@ from tests.placement.plans import MACHINE, captured, plan_of
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dry import capture_dry
 from torchplace.errors import PlanError
-from torchplace.placement.plan import Predicted, device_map, split_modules
+from torchplace.placement.device_map import device_map, split_modules
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.timeline import Timeline
 
 

@@ -3,75 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.graph import Graph
-from torchplace.compiler.instructions import Send
 from torchplace.compiler.program import Program
 from torchplace.errors import PlanError
-from torchplace.placement.objective import period
+from torchplace.placement.device_map import device_map
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.timeline import Timeline
 from torchplace.placement.topology.topology import Topology
 
 if TYPE_CHECKING:
     from torchplace.placement.report.validation import Validation
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a plan is predicted to cost.
-
-    Attributes:
-        step_time: seconds of one call: forward, or forward and backward.
-        period: seconds from call to call if calls followed each other without a break (`objective.period`).
-        peak_memory: device -> bytes.
-        memory: device -> what they are -> bytes, at the moment of the peak; they add up to it. `parameters` (with
-            buffers and constants), `gradients` of parameters, the state of the `optimizer`, `activations` saved for
-            the backward, what the `caller` gave or gets (inputs, outputs), and `temporaries` (workspaces, received
-            copies, results that wait for their use). What takes nothing is left out.
-        busy: device -> seconds for which it computes.
-        bytes_in: device -> bytes that it receives in a step.
-        bytes_out: device -> bytes that it sends in a step.
-        link_bytes: link, as `a->b` -> bytes that go over it in a step.
-    """
-
-    step_time: float
-    peak_memory: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, dict[str, int]] = field(default_factory=dict)
-    busy: dict[str, float] = field(default_factory=dict)
-    bytes_in: dict[str, int] = field(default_factory=dict)
-    bytes_out: dict[str, int] = field(default_factory=dict)
-    link_bytes: dict[str, int] = field(default_factory=dict)
-    period: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        timeline: Timeline,
-        programs: Iterable[Program],
-        topology: Topology,
-        memory: Mapping[str, dict[str, int]],
-    ) -> Predicted:
-        """Read the figures off a timeline of programs, and a breakdown of its peaks."""
-        names = topology.device_names
-        work, received, sent = timeline.work, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-        for program in programs:
-            for device, instruction in program:
-                if isinstance(instruction, Send):
-                    nbytes = program.values[instruction.value].nbytes
-                    received[instruction.to] += nbytes
-                    sent[device] += nbytes
-        busy = {d: work.get(d, 0.0) for d in names}
-        # A segment's peak is the most of all micro-batches, which the simulator adds up; looked into, it is less.
-        peaks = {**timeline.peak_memory, **{device: sum(parts.values()) for device, parts in memory.items()}}
-        carried = timeline.link_bytes
-        steady = period(timeline.occupied, carried, topology)
-        return cls(timeline.duration, peaks, dict(memory), busy, received, sent, carried, steady)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -315,43 +262,3 @@ class Plan:
         from torchplace.placement.report.tables import plan_text
 
         return plan_text(self)
-
-
-def device_map(parameters: Mapping[str, int]) -> dict[str, int]:
-    """The shortest map of module names that says where every parameter is."""
-    whole: dict[str, set[int]] = {}
-    for path, index in parameters.items():
-        parts = path.split(".")
-        for i in range(len(parts) + 1):
-            whole.setdefault(".".join(parts[:i]), set()).add(index)
-    result: dict[str, int] = {}
-    for path, index in parameters.items():
-        parts = path.split(".")
-        prefixes = (".".join(parts[:i]) for i in range(len(parts) + 1))
-        result[next(p for p in prefixes if len(whole[p]) == 1)] = index
-    return result
-
-
-def split_modules(graph: Graph, placement: Mapping[str, str], parameters: Mapping[str, str]) -> dict[str, list[str]]:
-    """Module -> devices of its forward ops, where they are not all on the one that a device map has for the module.
-
-    Modules whose own parameters are on several devices are among them.
-
-    Args:
-        graph: what is placed.
-        placement: op name -> device.
-        parameters: full name of a parameter or buffer -> device.
-    """
-    names = list(dict.fromkeys(parameters.values()))
-    indices = {device: i for i, device in enumerate(names)}
-    known = device_map({path: indices[device] for path, device in parameters.items()})
-    split = {path.rpartition(".")[0] for path in known if path in parameters}
-    home = {path: {names[i]} for path, i in known.items()} | {path: set() for path in split}
-    found: dict[str, set[str]] = {}
-    for op in (op for op in graph.ops if op.phase == "forward"):
-        parts = op.module.split(".")
-        prefixes = (".".join(parts[:i]) for i in range(len(parts), -1, -1))
-        module = next((p for p in prefixes if p in home), None)
-        if module is not None:
-            found.setdefault(module, set()).add(placement[op.name])
-    return {module: sorted(devices) for module, devices in found.items() if devices != home[module]}

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from torchplace.errors import PlanError, TopologyError
-from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.plan import Plan
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.topology.atomic import write_whole
 from torchplace.placement.topology.topology import Topology
 

@@ -13,13 +13,15 @@ from torchplace.errors import InfeasibleError
 from torchplace.placement.bounds import Bound, lower_bound
 from torchplace.placement.cost.compute import ComputeCost, Roofline
 from torchplace.placement.cost.workspace import WorkspaceCost, estimated
+from torchplace.placement.device_map import split_modules
 from torchplace.placement.evaluate import Evaluator
 from torchplace.placement.follow import follow
 from torchplace.placement.hints import Wishes, read_hints
 from torchplace.placement.objective import period
 from torchplace.placement.optimizer import optimizer_bytes, optimizer_name
 from torchplace.placement.pipelining import Pipelining
-from torchplace.placement.plan import Plan, Predicted, split_modules
+from torchplace.placement.plan import Plan
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.problem import Evaluation, Problem
 from torchplace.placement.solvers.registry import get_solver
 from torchplace.placement.topology.topology import Topology

@@ -11,8 +11,8 @@ from torchplace.compiler.graph import Graph, Value
 from torchplace.compiler.lifetimes import Instance
 from torchplace.compiler.program import Exit
 from torchplace.errors import OptionError
+from torchplace.runtime.executable import Executable
 from torchplace.runtime.interpreter import Env
-from torchplace.runtime.local import Executable
 from torchplace.runtime.transport import same_memory
 
 

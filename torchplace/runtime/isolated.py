@@ -21,8 +21,9 @@ from torchplace.compiler.lifetimes import Instance, freed_behind
 from torchplace.compiler.program import Program
 from torchplace.compiler.verify import verify
 from torchplace.errors import ExecutionError
+from torchplace.runtime.executable import Executable
 from torchplace.runtime.interpreter import Call, DeviceProgram, Env, Step
-from torchplace.runtime.local import Executable, LocalRuntime
+from torchplace.runtime.local import LocalRuntime
 from torchplace.runtime.transport import copy_to
 
 RANGE, GIVEN = "torchplace device ", "torchplace given "

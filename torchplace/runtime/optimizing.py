@@ -98,7 +98,7 @@ class Optimizing:
 
             return run
 
-        runtime.submit({device: job(device) for device in others}, {})
+        runtime.workers.submit({device: job(device) for device in others}, {})
         for device in left:
             if device not in others:
                 self._step(device)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
@@ -23,52 +21,17 @@ from torchplace.errors import CaptureError, ExecutionError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
+from torchplace.runtime.executable import Executable
 from torchplace.runtime.gradients import Gradients
-from torchplace.runtime.local import Executable
-from torchplace.runtime.microbatches import BatchDims, Call, Split, Splitter, call_of, join, weighted
+from torchplace.runtime.microbatches import BatchDims, Split, Splitter, call_of, weighted
 from torchplace.runtime.optimizing import Optimizing
+from torchplace.runtime.row import Row, alike, joined
 from torchplace.runtime.saving import save_whole
 from torchplace.runtime.session import Placed, Session
 
 Reduction = str | Callable[[Any], Any]
 """`mean`, `sum`, or a function that gives the weight of a micro-batch, of its target (of its keyword arguments, if it
 has none)."""
-
-
-@dataclass
-class _Row:
-    """Equal micro-batches of one step, one behind the other.
-
-    Attributes:
-        calls: their arguments.
-        weights: of their losses in that of the batch, times the scale of gradients.
-        returned: outputs beside the loss are wanted.
-        optimizing: updates parameters when they have all their gradients; of the last row.
-        leaves: all that their arguments hold, for each.
-        results: place of an output of the graph -> what each has made; once it has run.
-        output: what the model returned for the last.
-        handed: the tensors that it has, in the order of the outputs of the graph.
-        gradients: (inputs, their gradients) that are to go back to where the caller made them.
-    """
-
-    calls: Sequence[Call]
-    weights: Sequence[float]
-    returned: bool
-    optimizing: Optimizing | None = None
-    leaves: list[list[Any]] = field(default_factory=list)
-    results: list[Sequence[Any]] = field(default_factory=list)
-    output: Any = None
-    handed: Sequence[Any] = ()
-    gradients: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.leaves = [pytree.tree_leaves((c.args, c.kwargs, c.target)) for c in self.calls]
-        self.where = {id(leaf): i for i, leaf in enumerate(self.leaves[0])}
-
-    def each(self, first: Any) -> list[Any]:
-        """What every micro-batch has where the first has `first`."""
-        i = self.where.get(id(first))
-        return [first if i is None else leaves[i] for leaves in self.leaves]
 
 
 class Step:
@@ -161,8 +124,8 @@ class Step:
         inference = self.loss_fn is None and not torch.is_grad_enabled()
         scale = float(grad_scale)
         rows = [
-            _Row(split.calls[start:end], [w * scale for w in weights[start:end]], return_outputs or inference)
-            for start, end in _alike(split.rows)
+            Row(split.calls[start:end], [w * scale for w in weights[start:end]], return_outputs or inference)
+            for start, end in alike(split.rows)
         ]
         self._ran = []
         if self.optimizer is not None and torch.is_grad_enabled():
@@ -172,7 +135,7 @@ class Step:
         self._hand_back(rows)
         if rows[-1].optimizing is not None:
             rows[-1].optimizing.finish(self.session.runtime)
-        outputs = _joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
+        outputs = joined(rows, split, weights, self.splitter.output_dim) if return_outputs or inference else None
         if inference:
             return outputs
         with torch.no_grad():
@@ -213,7 +176,7 @@ class Step:
         total = sum(counts)
         return [count / total if total else 0.0 for count in counts]
 
-    def _run(self, row: _Row) -> None:
+    def _run(self, row: Row) -> None:
         self._running.row, first = row, row.calls[0]
         try:
             _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
@@ -250,16 +213,16 @@ class Step:
         return ()
 
     @property
-    def _current(self) -> _Row:
+    def _current(self) -> Row:
         row = getattr(self._running, "row", None)
-        if not isinstance(row, _Row):
+        if not isinstance(row, Row):
             raise CaptureError(f"the captured step of {self.name!r} was called by itself; call the step")
         return row
 
-    def _wanted(self, row: _Row) -> Pipelining:
+    def _wanted(self, row: Row) -> Pipelining:
         return Pipelining(len(row.calls), self.schedule)
 
-    def _program_of(self, captured: Captured, row: _Row) -> Placed:
+    def _program_of(self, captured: Captured, row: Row) -> Placed:
         key = captured, len(row.calls)
         if key not in self._placed:
             known = next(placed for (other, _), placed in self._placed.items() if other is captured)
@@ -297,7 +260,7 @@ class Step:
         return row.handed
 
     @staticmethod
-    def _hand_back(rows: Sequence[_Row]) -> None:
+    def _hand_back(rows: Sequence[Row]) -> None:
         """Let the gradients of inputs go on to where the caller made these."""
         pairs = [pair for row in rows for pair in row.gradients]
         if pairs:
@@ -323,24 +286,6 @@ def _call_home(model: nn.Module, device: torch.device) -> None:
             set_home(tensor, device)
 
 
-def _joined(rows: Sequence[_Row], split: Split, weights: Sequence[float], dim: int | None) -> Any:
-    """What the model would have returned for the whole batch."""
-    first = rows[0]
-    place = {id(tensor): i for i, tensor in enumerate(first.handed) if isinstance(tensor, torch.Tensor)}
-
-    def whole(leaf: Any) -> Any:
-        if id(leaf) in place:
-            pieces = [piece for row in rows for piece in row.results[place[id(leaf)]]]
-        elif id(leaf) in first.where:
-            pieces = [leaves[first.where[id(leaf)]] for row in rows for leaves in row.leaves]
-        else:
-            return leaf
-        return join(pieces, split.rows, weights, dim)
-
-    with torch.no_grad():
-        return pytree.tree_map(whole, first.output)
-
-
 def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method that does not keep its object alive: Dynamo's caches, where no garbage is found, hold it."""
     found = weakref.WeakMethod(method)
@@ -355,12 +300,3 @@ def _is_state(value: object) -> bool:
 def _number(weight: float, value: Value, home: str) -> torch.Tensor:
     """A tangent of a loss: a tensor of one number."""
     return torch.full((), weight, dtype=getattr(torch, value.type.dtype), device=home)  # type: ignore[union-attr]
-
-
-def _alike(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Begin and end of each run of equal numbers."""
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or rows[end] != rows[start]:
-            yield start, end
-            start = end

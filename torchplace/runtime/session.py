@@ -19,7 +19,8 @@ from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan
 from torchplace.placement.plan_cache import planned
 from torchplace.placement.planning import Request, finish, follow_plan
-from torchplace.runtime.local import Executable, LocalRuntime
+from torchplace.runtime.executable import Executable
+from torchplace.runtime.local import LocalRuntime
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.state import Owners, fill, move_in_place
 from torchplace.runtime.weights import Weights, initial

@@ -21,9 +21,10 @@ from torchplace.placement.report.alignment import Ran
 from torchplace.placement.report.validation import Validation
 from torchplace.placement.simulate import simulate
 from torchplace.runtime.accelerator import is_accelerator, precise_stopwatch, synchronize
+from torchplace.runtime.executable import Executable, Record, timeline_of
 from torchplace.runtime.interpreter import Call, DeviceProgram, Env
 from torchplace.runtime.interpreter import Step as Action
-from torchplace.runtime.local import Executable, LocalRuntime, Record, timeline_of
+from torchplace.runtime.local import LocalRuntime
 from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.session import Session
 from torchplace.runtime.steps import Step

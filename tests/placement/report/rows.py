@@ -7,7 +7,8 @@ import dataclasses
 from hypothesis import strategies as st
 
 from tests.placement.plans import plan_of
-from torchplace.placement.plan import Plan, Predicted
+from torchplace.placement.plan import Plan
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.report.comparison import Comparison, Row
 
 _PLAN = plan_of()

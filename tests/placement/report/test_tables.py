@@ -5,7 +5,7 @@ import dataclasses
 from tests.compiler.graphs import chain
 from tests.placement.plans import plan_of
 from tests.placement.report.rows import rows_of
-from torchplace.placement.plan import Predicted
+from torchplace.placement.predicted import Predicted
 from torchplace.placement.report.tables import plan_text, render
 
 
