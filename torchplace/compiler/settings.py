@@ -20,8 +20,10 @@ from torch._dynamo.utils import counters, graph_break_reasons
 
 from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
+from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.recurrent import steps_left_out
+from torchplace.compiler.substitutes import substituted
 
 WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager
@@ -84,6 +86,8 @@ class Settings:
         self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
+        self._stack.enter_context(substituted())
+        self._stack.enter_context(checks_in_graphs())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._breaks = len(graph_break_reasons)
         self._captures = 0 if self.backend is None else self.backend.captures

@@ -1,16 +1,25 @@
-"""Functions of torch that look at values, and what Dynamo traces in their place."""
+"""Functions of torch that cannot be traced, and what Dynamo traces in their place."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
+from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.nn.modules import transformer
+
+from torchplace.compiler.ctc import ctc_loss
 
 
 @functools.cache
 def substitute() -> None:
-    """Tell Dynamo of them, once; eager does as ever."""
+    """Tell Dynamo of those that it knows nothing of, once; eager does as ever."""
     detect = getattr(transformer, "_detect_is_causal_mask", None)
     if detect is not None:
         torch.compiler.substitute_in_graph(detect, can_constant_fold_through=False)(_is_said_to_be_causal)
@@ -23,3 +32,25 @@ def _is_said_to_be_causal(mask: torch.Tensor | None, is_causal: bool | None = No
     applied in any case.
     """
     return is_causal is True
+
+
+def _settings_kept(*_: Any, **__: Any) -> AbstractContextManager[None]:
+    """In place of cuDNN's settings for a part of a model: its ops run wherever they are placed, as everywhere else."""
+    return nullcontext()
+
+
+_INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    F.ctc_loss: ctc_loss,
+    torch.backends.cudnn.flags: _settings_kept,
+}
+"""Those that Dynamo has rules of its own for."""
+
+
+def substituted() -> AbstractContextManager[Any]:
+    """Within, Dynamo traces what we have in place of those that it has rules of its own for."""
+    handlers = {function: functools.partial(_inline, ours) for function, ours in _INSTEAD.items()}
+    return mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers)
+
+
+def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
+    return tx.inline_user_function_return(VariableTracker.build(tx, ours), [*args], kwargs)

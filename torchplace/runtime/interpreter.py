@@ -17,7 +17,8 @@ from torchplace.compiler.lifetimes import Boundary, Instance, freed_behind, make
 from torchplace.compiler.program import Program
 from torchplace.errors import ProgramError
 from torchplace.runtime.accelerator import Courier, Parcel
-from torchplace.runtime.kernels import Kernel, Maker, make_kernel, op_error
+from torchplace.runtime.kernels import Kernel, Maker, make_kernel
+from torchplace.runtime.op_error import op_error
 from torchplace.runtime.transport import overwrite
 
 Env = dict[Instance, Any]

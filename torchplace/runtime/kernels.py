@@ -18,6 +18,7 @@ from torchplace.compiler.targets import called_as, resolve_target
 from torchplace.compiler.types import TensorType, Type
 from torchplace.errors import ExecutionError
 from torchplace.runtime.accelerator import seeded
+from torchplace.runtime.op_error import op_error
 from torchplace.runtime.portable import portable
 from torchplace.runtime.transport import laid_out
 
@@ -259,12 +260,3 @@ def _named_errors(function: Kernel, filename: str, ops: Sequence[Op | Piece], wh
             raise op_error(op if isinstance(op, Op) else None, where, error) from error
 
     return segment
-
-
-def op_error(op: Op | None, where: str, error: BaseException) -> ExecutionError:
-    """The error that a caller sees when an op fails."""
-    cause = f"{type(error).__name__}: {error}"
-    if op is None:
-        return ExecutionError(f"a segment failed on device {where}: {cause}")
-    origin = ", ".join(filter(None, (op.module and f"module {op.module}", op.source)))
-    return ExecutionError(f"op {op.name!r} ({op.target}{origin and '; ' + origin}) failed on device {where}: {cause}")

@@ -21,7 +21,8 @@ from torchplace.compiler.graph import Graph, Here, Op, Value
 from torchplace.compiler.instructions import Run
 from torchplace.compiler.targets import called_as, resolve_target
 from torchplace.compiler.types import TensorType
-from torchplace.runtime.kernels import READS_MEMORY, Kernel, Piece, is_multiple, make_kernel, names, op_error
+from torchplace.runtime.kernels import READS_MEMORY, Kernel, Piece, is_multiple, make_kernel, names
+from torchplace.runtime.op_error import op_error
 from torchplace.runtime.portable import portable
 from torchplace.runtime.torchscript import boxed, compiled, overloads, unoptimized
 

@@ -1,0 +1,154 @@
+"""Checks of values: `if (labels >= n).any(): raise ...` as an op, where Dynamo would break the graph.
+
+Dynamo does so for some forms of `assert` by itself. What is raised names the op and the line, and is of the kind that
+the model would raise, too, so that who expects that catches it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch._dynamo import symbolic_convert
+from torch._dynamo.bytecode_transformation import Instruction
+from torch._dynamo.variables import ConstantVariable, VariableTracker
+from torch._dynamo.variables.tensor import SymNodeVariable
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+Jump = Callable[[Any, Instruction], None]
+
+_LONGEST = 100
+"""Instructions that a branch that only raises may have."""
+_LEAVES = ("JUMP", "RETURN", "YIELD", "STORE", "DELETE", "FOR_ITER", "SEND", "IMPORT")
+"""Begins of the names of those that it has not."""
+
+
+@contextmanager
+def checks_in_graphs() -> Iterator[None]:
+    """Within, Dynamo traces branches on values of which one only raises as checks."""
+    with ExitStack() as stack:
+        for translator in _translators(symbolic_convert.InstructionTranslatorBase):
+            table = [_checking(jump) if _is_jump(jump) else jump for jump in translator.dispatch_table]
+            stack.enter_context(mock.patch.object(translator, "dispatch_table", table))
+        yield
+
+
+def _translators(kind: type[Any]) -> Iterator[type[Any]]:
+    yield kind
+    for other in kind.__subclasses__():
+        yield from _translators(other)
+
+
+_JUMPS = {
+    getattr(translator, f"POP_JUMP_{way}IF_{truth}", None): truth == "TRUE"
+    for translator in _translators(symbolic_convert.InstructionTranslatorBase)
+    for way in ("", "FORWARD_", "BACKWARD_")
+    for truth in ("TRUE", "FALSE")
+}
+"""What jumps -> on what."""
+
+
+def _is_jump(function: Any) -> bool:
+    return function is not None and function in _JUMPS
+
+
+def _checking(original: Jump) -> Jump:
+    jumps_if = _JUMPS[original]
+
+    def jump(tx: Any, inst: Instruction) -> None:
+        value = tx.stack[-1]
+        here = tx.instructions[tx.instruction_pointer]
+        raises = [_raises(tx, here), _raises(tx, inst.target)] if _hangs_on_values(value) else []
+        if sum(found is not None for found in raises) != 1 or _is_caught(tx):
+            return original(tx, inst)
+        behind, there = raises
+        tx.pop()
+        _check(tx, value, jumps_if if behind else not jumps_if, behind or there or "")
+        if behind:
+            tx.jump(inst)
+        return None
+
+    return jump
+
+
+def _hangs_on_values(value: Any) -> bool:
+    if isinstance(value, SymNodeVariable):
+        return bool(free_unbacked_symbols(value.sym_num))
+    return bool(value.is_tensor())
+
+
+def _raises(tx: Any, first: Instruction | None) -> str | None:
+    """What is raised, and where, by a branch that does nothing but raise one of Python's own exceptions; else None."""
+    begin = tx.indexof[first] if first in tx.indexof else len(tx.instructions)
+    branch = tx.instructions[begin : begin + _LONGEST]
+    for i, inst in enumerate(branch):
+        if inst.opname == "RAISE_VARARGS":
+            kind = _kind(branch[:i], tx.f_globals)
+            return kind and f"{kind}: {_said(tx.f_code.co_filename, branch, inst)}"
+        if inst.opname.startswith(_LEAVES) or "JUMP" in inst.opname:
+            return None
+    return None
+
+
+def _kind(branch: Sequence[Instruction], names: Mapping[str, Any]) -> str | None:
+    """The name of the exception that a branch makes, if it is one of Python's own."""
+    first = next((inst for inst in branch if inst.opname.startswith("LOAD_")), None)
+    if first is None:
+        return None
+    name = "AssertionError" if first.opname in _ASSERTION else first.argval
+    known = isinstance(name, str) and name not in names and raised(f"{name}: ") is not None
+    return name if known else None
+
+
+_ASSERTION = "LOAD_ASSERTION_ERROR", "LOAD_COMMON_CONSTANT"
+
+
+def raised(message: str) -> type[Exception] | None:
+    """What a model would raise whose check has failed with a message; None where that is not known."""
+    found = getattr(builtins, message.partition(": ")[0], None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+def _said(file: str, branch: Sequence[Instruction], raising: Instruction) -> str:
+    """The message of an `assert`, where it is a constant; else the line that raises."""
+    if branch[0].opname in _ASSERTION and isinstance(branch[1].argval, str):
+        return branch[1].argval
+    line = raising.positions.lineno if raising.positions else raising.starts_line
+    return linecache.getline(file, line or 0).strip() or "a check of values"
+
+
+def _is_caught(tx: Any) -> bool:
+    """Whether something in the graph would catch what is raised here."""
+    while tx is not None:
+        entry = tx.current_instruction.exn_tab_entry
+        while entry is not None:
+            at = tx.indexof[entry.target]
+            names = [inst.opname for inst in tx.instructions[at : at + 3]]
+            if "WITH_EXCEPT_START" not in names and "RERAISE" not in names:  # neither a `with` nor its end
+                return True
+            entry = entry.target.exn_tab_entry
+        tx = tx.parent
+    return False
+
+
+def _check(tx: Any, value: Any, wanted: bool, message: str) -> None:
+    """Let the graph fail unless a value is true, or is not."""
+    if isinstance(value, SymNodeVariable):
+        value = _inline(tx, _as_tensor if isinstance(value.sym_num, torch.SymBool) else torch.scalar_tensor, value)
+    if not wanted:
+        value = value.call_method(tx, "logical_not", [], {})
+    args = value.as_proxy(), ConstantVariable.create(message).as_proxy()
+    tx.output.create_proxy("call_function", torch._assert_async, args, {})
+
+
+def _as_tensor(truth: Any) -> torch.Tensor:
+    return torch.scalar_tensor(torch.sym_ite(truth, 1, 0))  # type: ignore[no-untyped-call]
+
+
+def _inline(tx: Any, function: Callable[..., Any], value: Any) -> Any:
+    return VariableTracker.build(tx, function).call_function(tx, [value], {})
