@@ -17,6 +17,7 @@ from torchplace.cells import PLAN_SECONDS, capture, examples, plan_cells
 from torchplace.compiler.capture import Capturer
 from torchplace.compiler.dispatched import take_back
 from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
+from torchplace.compiler.settings import listen
 from torchplace.errors import OptionError
 from torchplace.options import Options
 from torchplace.placement.plan import Example, Plan, validate_with
@@ -31,6 +32,8 @@ from torchplace.runtime.session import Session
 from torchplace.runtime.trial import try_plan
 
 FIRST_CALL_SECONDS = 1.0
+
+listen()  # for `torch.compile(..., backend="torchplace")`, which begins before it asks for us
 
 _sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 
@@ -164,6 +167,7 @@ def _names_of(model: weakref.ref[nn.Module]) -> dict[int, str]:
 
 def backend(module: torch.fx.GraphModule, inputs: Sequence[Any], **options: Any) -> Callable[..., Any]:
     """The Dynamo backend: `torch.compile(model, backend="torchplace", options={"topology": "local:2"})`."""
+    listen()
     given = dict(options.pop("options", None) or {})
     options.pop("mode", None)
     if Options.of(given).step:

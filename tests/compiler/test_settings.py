@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch._dynamo import config
 
 from torchplace.compiler.dynamo import compile_function
-from torchplace.compiler.settings import WANTED
+from torchplace.compiler.settings import WANTED, listen
 
 Seen = list[dict[str, Any]]
 
@@ -63,4 +63,22 @@ def test_what_others_compile_has_their_settings() -> None:
     before, seen = now(), Seen()
     compile_function(lambda x: x + 1, noting(Seen()))(torch.ones(2))
     torch.compile(nn.Linear(2, 2), backend=noting(seen))(torch.ones(2, 2))
+    assert seen == [before]
+
+
+def test_they_are_set_for_the_backend_of_torch_compile_and_for_no_other() -> None:
+    class Checked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if (x > 3).any():
+                raise ValueError("too much")
+            return x[x > 0] + x.sum().item()
+
+    listen()  # as the import has done; the reset before this test has undone it
+    x = torch.tensor([1.0, -2.0, 3.0])
+    ours = torch.compile(Checked(), backend="torchplace", options={"topology": "local:2"}, fullgraph=True)
+    for _ in range(2):
+        torch.testing.assert_close(ours(x), Checked()(x))
+    seen, before = Seen(), now()
+    assert before != dict(WANTED)
+    torch.compile(nn.ReLU(), backend=noting(seen))(x)
     assert seen == [before]

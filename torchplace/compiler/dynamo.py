@@ -19,10 +19,8 @@ from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
-from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 from torchplace.compiler.settings import Settings
-from torchplace.compiler.substitutes import substitute
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -223,8 +221,6 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
         backend: is given what Dynamo captures.
         options: of `torch.compile`.
     """
-    prepare()
-    substitute()
     compiled = _compiled(function, backend, options)
     name = getattr(backend, "name", "")
 

@@ -6,6 +6,7 @@ Dynamo's own callbacks, which run where it begins and ends the compilation of a 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections import Counter
@@ -16,14 +17,16 @@ from typing import Any, Protocol
 import torch
 from torch._dynamo import config
 from torch._dynamo.callback import callback_handler
+from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.utils import counters, graph_break_reasons
 
 from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
+from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.recurrent import steps_left_out
-from torchplace.compiler.substitutes import substituted
+from torchplace.compiler.substitutes import substitute, substituted
 
 WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager
@@ -64,9 +67,7 @@ class Settings:
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
-        if _on_start not in callback_handler.start_callbacks:  # `torch.compiler.reset` forgets them
-            callback_handler.register_start_callback(_on_start)
-            callback_handler.register_end_callback(_on_end)
+        listen()
         before, _local.wanted = _local.wanted, self
         return before
 
@@ -82,6 +83,8 @@ class Settings:
 
     def compiling(self) -> None:
         """Set them: a frame is going to be compiled."""
+        prepare()
+        substitute()
         self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
         self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
@@ -103,6 +106,13 @@ class Settings:
                 self.backend.left.add(_brief(reason))
 
 
+def listen() -> None:
+    """Hear of every frame that Dynamo begins and ends to compile."""
+    if _on_start not in callback_handler.start_callbacks:  # `torch.compiler.reset` forgets them
+        callback_handler.register_start_callback(_on_start)
+        callback_handler.register_end_callback(_on_end)
+
+
 class _Local(threading.local):
     wanted: Settings | None = None
     compiling: Settings | None = None
@@ -115,9 +125,12 @@ _local = _Local()
 # them there, it would wait for that lock for ever.
 @torch._dynamo.disable  # type: ignore[untyped-decorator]
 def _on_start(_: Any) -> None:
-    if _local.wanted is not None and _local.compiling is None:
-        _local.compiling = _local.wanted
-        _local.compiling.compiling()
+    if _local.compiling is not None:
+        return
+    wanted = _local.wanted or (Settings(None) if _is_for_our_backend() else None)
+    if wanted is not None:
+        _local.compiling = wanted
+        wanted.compiling()
 
 
 @torch._dynamo.disable  # type: ignore[untyped-decorator]
@@ -125,6 +138,24 @@ def _on_end(_: Any) -> None:
     ended, _local.compiling = _local.compiling, None
     if ended is not None:
         ended.compiled()
+
+
+def _is_for_our_backend() -> bool:
+    """Whether the frame that is compiled now is for `torch.compile(..., backend="torchplace")`.
+
+    Dynamo does not say so: it is read off the stack.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not ("compiler_fn" in frame.f_locals and frame.f_globals["__name__"] == _COMPILES):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    backend = innermost_backend(frame.f_locals["compiler_fn"])
+    backend = getattr(backend, "compiler_fn", backend)  # in what `torch.compile` wraps it
+    return str(getattr(backend, "__module__", "")).startswith("torchplace.")
+
+
+_COMPILES = "torch._dynamo.convert_frame"
 
 
 def _logging() -> set[Callable[..., Any]]:
