@@ -262,8 +262,13 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
 def _compiled(
     function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = torch.compile(function, backend=backend, isolate_recompiles=True, **options)  # type: ignore[call-overload]  # the stub lacks isolate_recompiles
+    own = {"isolate_recompiles": True, "recompile_limit": _RECOMPILES}
+    compiled: Callable[..., Any] = torch.compile(function, backend=backend, **own, **options)  # type: ignore[call-overload]  # the stub lacks both
     return compiled
+
+
+_RECOMPILES = 256
+"""How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
 
 
 def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
