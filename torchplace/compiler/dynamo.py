@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 from torchplace.compiler.settings import Settings
+from torchplace.compiler.strays import Restart
 from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
@@ -247,11 +248,17 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
 
     def placed(*args: Any, **kwargs: Any) -> Any:
         nonlocal captured
-        before = settings.begin()
-        try:
-            result = call(*args, **kwargs)
-        finally:
-            settings.end(before)
+        while True:
+            before, drawn = settings.begin(), None if captured else torch.get_rng_state()
+            try:
+                result = call(*args, **kwargs)
+            except Restart:
+                if drawn is not None:
+                    torch.set_rng_state(drawn)
+            else:
+                break
+            finally:
+                settings.end(before)
         captured = True
         settings.tell()
         return result

@@ -20,6 +20,7 @@ from torch._dynamo.callback import callback_handler
 from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.utils import counters, graph_break_reasons
 
+from torchplace.compiler import strays
 from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
@@ -64,17 +65,22 @@ class Settings:
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
         self._captures = self._breaks = 0
+        self._broken = False  # whether a graph broke, so that something runs in eager between captured graphs
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
         listen()
         before, _local.wanted = _local.wanted, self
+        if self._broken:
+            strays.begin()
         return before
 
     @staticmethod
     def end(before: Settings | None) -> None:
         """Let what this thread wanted before be what it wants."""
         _local.wanted = before
+        if before is None:
+            strays.end()
 
     def tell(self) -> None:
         """Say what a call that has come to its end has left to eager."""
@@ -91,6 +97,7 @@ class Settings:
         self._stack.enter_context(steps_left_out())
         self._stack.enter_context(substituted())
         self._stack.enter_context(checks_in_graphs())
+        self._stack.enter_context(strays.unseen())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._breaks = len(graph_break_reasons)
         self._captures = 0 if self.backend is None else self.backend.captures
@@ -101,6 +108,9 @@ class Settings:
         new = {what: Counter(counters[what]) - before for what, before in self._before.items()}
         broken = [reason.reason for reason in graph_break_reasons[self._breaks :]]  # values looked at are not counted
         reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))
+        if reasons and _local.wanted is self:
+            self._broken = True
+            strays.begin()
         if reasons and self.backend is not None and self.backend.captures == self._captures:
             for reason in reasons:
                 self.backend.left.add(_brief(reason))

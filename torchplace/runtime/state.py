@@ -8,6 +8,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchplace.compiler.homes import home_of, set_home
+from torchplace.compiler.strays import were_taken
 
 
 class Owners:
@@ -28,7 +29,7 @@ class Owners:
                 self._owners[tensor] = devices[name]
 
 
-def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device], home: torch.device) -> None:
+def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device], home: torch.device) -> bool:
     """Move parameters and buffers to the devices that the plan gave them; the objects stay, so optimizers do too.
 
     CPU devices share memory: nothing moves. Captures go on seeing each tensor where eager had it.
@@ -37,13 +38,19 @@ def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, tor
         tensors: by name.
         devices: name -> torch device.
         home: of the model; what eager has on the CPU, where this is an accelerator, is left there.
+
+    Returns:
+        Whether one has moved that was taken before, in this call.
     """
+    moved = []
     for name, tensor in tensors.items():
         target = devices.get(name)
         if target is None or target == tensor.device or target.type == tensor.device.type == "cpu":
             continue
         if not home_of(tensor).type == "cpu" != home.type:
             _move(tensor, target)
+            moved.append(tensor)
+    return were_taken(moved)
 
 
 def keep_only(
