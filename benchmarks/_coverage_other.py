@@ -1,4 +1,4 @@
-"""Architectures that see, hear, denoise, walk graphs and recommend: small, with random weights."""
+"""Architectures that see, hear, denoise and walk graphs: small, with random weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks._coverage_entry import Entry, Inputs
 from benchmarks._coverage_text import COMMON, WIDTH, make, tokens
@@ -171,7 +169,6 @@ def entries() -> Iterator[Entry]:
         yield Entry(f"timm-{name}", "timm", _timm(name), _pictures(224 if "_224" in name else 64))
     yield from _denoising()
     yield from _walking()
-    yield from _own()
 
 
 def _made(beginning: str, ending: str, settings: dict[str, Any]) -> Callable[[], nn.Module]:
@@ -315,84 +312,3 @@ def _graphs(kind: str) -> Callable[[], nn.Module]:
 def _edges(batch: int) -> Inputs:
     nodes, draw = 10 * batch, torch.Generator().manual_seed(batch)
     return (torch.randn(nodes, 8, generator=draw), torch.randint(0, nodes, (2, 30 * batch), generator=draw)), {}
-
-
-class Recommender(nn.Module):
-    """Like DLRM (Naumov et al. 2019): embeddings of categories, a tower of numbers, and all pairs of their products."""
-
-    def __init__(self, tables: int = 4, width: int = 16) -> None:
-        super().__init__()
-        self.tables = nn.ModuleList(nn.EmbeddingBag(50, width, mode="sum") for _ in range(tables))
-        self.below = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, width))
-        pairs = (tables + 1) * tables // 2
-        self.above = nn.Sequential(nn.Linear(pairs + width, 32), nn.ReLU(), nn.Linear(32, 1))
-
-    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        x = self.below(numbers)
-        parts = torch.stack([x, *(table(categories[:, i]) for i, table in enumerate(self.tables))], dim=1)
-        products = torch.bmm(parts, parts.transpose(1, 2))
-        above = torch.triu_indices(parts.shape[1], parts.shape[1], 1)
-        return torch.sigmoid(self.above(torch.cat([x, products[:, above[0], above[1]]], dim=1)))
-
-
-class Recurrent(nn.Module):
-    """Words through an LSTM or a GRU."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.words, self.last = nn.Embedding(96, 16), nn.Linear(24, 5)
-        self.cells: nn.Module = getattr(nn, kind)(16, 24, num_layers=2, batch_first=True)
-
-    def forward(self, words: torch.Tensor) -> torch.Tensor:
-        return self.last(self.cells(self.words(words))[0])  # type: ignore[no-any-return]
-
-
-class Seq2Seq(nn.Module):
-    """`nn.Transformer`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.last = nn.Embedding(96, WIDTH), nn.Linear(WIDTH, 96)
-        self.body = nn.Transformer(WIDTH, 4, 2, 2, 48, dropout=0.0, batch_first=True)
-
-    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
-        return self.last(self.body(self.words(source), self.words(target), tgt_mask=mask, tgt_is_causal=True))  # type: ignore[no-any-return]
-
-
-class Odd(nn.Module):
-    """What users write: checkpoints, weight norm, a print, a branch on a value, a dict of results, and Nones."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = torch.nn.utils.parametrizations.weight_norm(nn.Linear(16, 24))
-        self.norm, self.last = nn.BatchNorm1d(24), nn.Linear(24, 5)
-
-    def forward(self, x: torch.Tensor, scale: float = 1.0) -> dict[str, Any]:
-        h = checkpoint(lambda y: F.gelu(self.first(y)), x, use_reentrant=False)
-        h = self.norm(h) * scale
-        if h.abs().mean().item() > 100:
-            h = h / 2
-        h = torch.cond(h.sum() > 0, lambda y: y * 2, lambda y: y - 1, (h,))
-        return {"logits": self.last(h), "hidden": (h, None), "loss": None}
-
-
-def _own() -> Iterator[Entry]:
-    draw = torch.Generator().manual_seed(0)
-    yield Entry(
-        "dlrm",
-        "torch",
-        Recommender,
-        lambda b: (
-            (torch.randn(b, 13, generator=draw.manual_seed(b)), torch.randint(0, 50, (b, 4, 3), generator=draw)),
-            {},
-        ),
-    )
-    for kind in ("LSTM", "GRU"):
-        yield Entry(kind.lower(), "torch", _recurrent(kind), lambda b: ((tokens(b),), {}))
-    yield Entry("nn-transformer", "torch", Seq2Seq, lambda b: ((tokens(b), tokens(b, 7)), {}))
-    yield Entry("odd", "torch", Odd, lambda b: ((sound(b + 2, 16),), {"scale": 0.5}))
-
-
-def _recurrent(kind: str) -> Callable[[], nn.Module]:
-    return lambda: Recurrent(kind)

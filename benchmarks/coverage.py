@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks import _coverage_other, _coverage_text
+from benchmarks import _coverage_other, _coverage_own, _coverage_text
 from benchmarks._coverage_entry import Entry
 from benchmarks._outputs import floating
 
@@ -79,7 +79,8 @@ class Found:
 
 def entries() -> dict[str, Entry]:
     """All architectures, by name."""
-    return {entry.name: entry for entry in (*_coverage_text.entries(), *_coverage_other.entries())}
+    rooms = (_coverage_text, _coverage_other, _coverage_own)
+    return {entry.name: entry for room in rooms for entry in room.entries()}
 
 
 def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -> list[torch.Tensor]:

@@ -79,6 +79,34 @@ def test_fields_are_captured_whole_and_trained_as_eager_trains_them(leaf: str) -
     assert {plan.broken for plan in tp.plans(placed)} == {""}
 
 
+class Energy(nn.Module):
+    """Keeps the graph of what it derives, and returns, only where it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self.net(x).sum()
+            (slope,) = torch.autograd.grad(energy, x, None, self.training, create_graph=self.training)
+        return energy, -slope
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_has_been_derived_may_be_returned(recorded: bool) -> None:
+    torch.manual_seed(0)
+    reference = Energy().eval()
+    placed = tp.compile(copy.deepcopy(reference), **PLACED)
+    with torch.set_grad_enabled(recorded):
+        for rows in (5, 5, 7):
+            x = points("", rows)
+            for a, b in zip(placed(x), reference(x), strict=True):
+                torch.testing.assert_close(a.detach(), b.detach())
+    assert {plan.broken for plan in tp.plans(placed)} == {""}
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("leaf", ["a clone", "detached", "assigned"])
 def test_fields_are_evaluated(leaf: str, frozen: bool) -> None:

@@ -1,16 +1,19 @@
-"""Tensors that a model makes and has autograd track: `x.requires_grad = True`, or `requires_grad_()`.
+"""Tensors that a model makes and has autograd track (`x.requires_grad = True`), and what it derives by them.
 
-Models do so to differentiate by them (forces, physics-informed losses), or so that reentrant checkpointing finds an
-input that requires gradients (wav2vec2 and its like).
+Models do so for forces and physics-informed losses, or so that reentrant checkpointing finds an input that requires
+gradients (wav2vec2 and its like).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import torch
+from torch import fx
 from torch._dynamo.output_graph import OutputGraph
 from torch._dynamo.variables.builtin import SetAttrBuiltinVariable
 from torch._dynamo.variables.constant import ConstantVariable
@@ -43,9 +46,31 @@ def _checked(self: OutputGraph, returned: list[Any], tx: Any) -> None:
         _check(self, returned, tx)
 
 
+def _let(self: OutputGraph, returned: list[Any], tx: Any) -> None:
+    """Let what a model returns have gone into `torch.autograd.grad`, such as the energy whose forces it takes.
+
+    Who goes backward from it, in eager, is told that its graph is gone. What is captured has its own, which is not.
+    """
+
+
+def keep_graphs(module: fx.GraphModule) -> None:
+    """Let the derivatives in Dynamo's graph leave what they go through, for the backward that is captured behind it."""
+    found = module.graph.find_nodes(op="call_function", target=torch.autograd.grad)
+    for node in found:
+        bound = _grad.bind(*node.args, **node.kwargs)
+        bound.arguments["retain_graph"] = True
+        node.args, node.kwargs = bound.args, bound.kwargs
+    if found:
+        module.recompile()
+
+
+_grad = inspect.signature(torch.autograd.grad)
+
+
 @contextmanager
 def leaves_in_graphs() -> Iterator[None]:
-    """Within, what is compiled may have leaves of autograd's graph in its midst."""
+    """Within, what is compiled may have leaves of autograd's graph in its midst, and derivatives by them."""
     assigned = mock.patch.object(SetAttrBuiltinVariable, "_call_setattr", _assigned)
-    with assigned, mock.patch.object(OutputGraph, "_check_requires_grad_intermediate_outputs", _checked):
+    checked = mock.patch.object(OutputGraph, "_check_requires_grad_intermediate_outputs", _checked)
+    with assigned, checked, mock.patch.object(OutputGraph, "_validate_outputs_safe_for_autograd_nodes", _let):
         yield

@@ -19,6 +19,7 @@ from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
+from torchplace.compiler.assignments import keep_graphs
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 from torchplace.compiler.settings import Settings
 from torchplace.compiler.strays import Restart
@@ -122,6 +123,7 @@ def compile_with_aot(
         return compiler
 
     keep_recurrent(module)
+    keep_graphs(module)
     backend = aot_autograd(
         fw_compiler=boxed(forward),
         bw_compiler=boxed(backward),
