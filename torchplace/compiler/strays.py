@@ -118,8 +118,8 @@ def _give_by(get: Any) -> None:
 
 
 def begin() -> None:
-    """From now on, this thread sees strays at home."""
-    if _local.strays is None:
+    """From now on, this thread sees strays at home; without an accelerator there are none."""
+    if _local.strays is None and torch.accelerator.is_available():
         _local.strays = Strays()
         _hook(1)
 

@@ -106,7 +106,6 @@ class RankExecutable(Executable):
         self.expected = self._expectations()
 
     def _active(self) -> list[str]:
-        assert isinstance(self.runtime, DistributedRuntime)
         return [self.runtime.device]
 
     def _expectations(self) -> dict[str, list[Expected]]:
