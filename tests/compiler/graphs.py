@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from torchplace.compiler.graph import Graph, InputKind, Op, Output, Value
+from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.types import TensorType
 
 DEVICES = ("gpu:0", "gpu:1", "gpu:2", "gpu:3")
@@ -141,3 +142,23 @@ def placed(draw: st.DrawFn) -> tuple[Graph, tuple[str, ...], dict[str, str], dic
     placement = draw(placements(graph, names))
     owned = draw(st.lists(st.sampled_from(graph.inputs), unique_by=lambda v: v.name))
     return graph, names, placement, {v.name: draw(st.sampled_from(names)) for v in owned}
+
+
+def pipeline(stages: int) -> tuple[Graph, dict[str, str]]:
+    """Stages of a pipeline: x -> forward ops -> backward ops with a weight gradient each, one of each on every device."""
+    b, placement = Builder(), {}
+    last = b.input("x", 4)
+    weights = [b.parameter(f"w{i}", 4) for i in range(stages)]
+    for i, weight in enumerate(weights):
+        last = b.op("aten.mul.Tensor", last, weight, name=f"f{i}")
+        placement[f"f{i}"] = f"gpu:{i}"
+    b.returns(last)
+    gradient = b.add("t", "tangent", 4)
+    for i in reversed(range(stages)):
+        wanted = b.op("aten.mul.Tensor", gradient, gradient, name=f"w_{i}")
+        gradient = b.op("aten.mul.Tensor", gradient, weights[i], name=f"b{i}")
+        b.gradient(weights[i], wanted)
+        placement.update({f"w_{i}": f"gpu:{i}", f"b{i}": f"gpu:{i}"})
+    b.gradient(b.graph.inputs[0], gradient)
+    assign_phases(b.graph)
+    return b.graph, placement

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.compiler.graphs import devices, graphs
+from tests.compiler.graphs import devices, graphs, pipeline
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Accumulate, Run, Send, Update
 from torchplace.compiler.passes.phases import assign_phases
@@ -103,36 +103,14 @@ def test_tasks_need_only_tasks_before_them(case: Case) -> None:
         assert {op.phase for op in task.ops} == {task.phase}
 
 
-def chain_of(stages: int) -> tuple[Graph, dict[str, str]]:
-    """x -> forward ops -> backward ops with a weight gradient each, one of each on every device."""
-    from tests.compiler.graphs import Builder
-
-    b, placement = Builder(), {}
-    last = b.input("x", 4)
-    weights = [b.parameter(f"w{i}", 4) for i in range(stages)]
-    for i, weight in enumerate(weights):
-        last = b.op("aten.mul.Tensor", last, weight, name=f"f{i}")
-        placement[f"f{i}"] = f"gpu:{i}"
-    b.returns(last)
-    gradient = b.add("t", "tangent", 4)
-    for i in reversed(range(stages)):
-        wanted = b.op("aten.mul.Tensor", gradient, gradient, name=f"w_{i}")
-        gradient = b.op("aten.mul.Tensor", gradient, weights[i], name=f"b{i}")
-        b.gradient(weights[i], wanted)
-        placement.update({f"w_{i}": f"gpu:{i}", f"b{i}": f"gpu:{i}"})
-    b.gradient(b.graph.inputs[0], gradient)
-    assign_phases(b.graph)
-    return b.graph, placement
-
-
 def test_a_chain_has_one_task_of_each_phase_on_every_stage() -> None:
-    graph, placement = chain_of(3)
+    graph, placement = pipeline(3)
     found = Counter((t.device, t.phase) for t in make_tasks(graph, placement))
     assert found == Counter((f"gpu:{i}", p) for i in range(3) for p in ("forward", "backward", "weight-grad"))
 
 
 def test_backward_and_weight_gradients_at_once_are_one_segment() -> None:
-    graph, placement = chain_of(2)
+    graph, placement = pipeline(2)
     held = {"w0": "gpu:0", "w1": "gpu:1"}
     tasks = pipeline_tasks(graph, placement, held)
     program = lower_pipeline(graph, placement, devices(2), held, closed_form("1f1b", tasks, 3), 3)
@@ -142,7 +120,7 @@ def test_backward_and_weight_gradients_at_once_are_one_segment() -> None:
 
 
 def test_orders_that_leave_something_out_are_refused() -> None:
-    graph, placement = chain_of(2)
+    graph, placement = pipeline(2)
     orders = closed_form("gpipe", make_tasks(graph, placement), 2)
     orders["gpu:0"].pop()
     with pytest.raises(ProgramError, match="do 11 tasks, 0 of them on another device than theirs; expected 12"):
@@ -150,7 +128,7 @@ def test_orders_that_leave_something_out_are_refused() -> None:
 
 
 def test_orders_that_wait_for_each_other_are_refused() -> None:
-    graph, placement = chain_of(2)
+    graph, placement = pipeline(2)
     first_to_last = closed_form("gpipe", make_tasks(graph, placement), 1)
     orders: Orders = {device: [*reversed(order)] for device, order in first_to_last.items()}
     with pytest.raises(ProgramError, match="wait for each other"):

@@ -4,20 +4,13 @@ import dataclasses
 from math import inf
 
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 from tests.compiler.graphs import chain
 from tests.placement.graphs import machine, perceptron
 from tests.placement.plans import MACHINE, captured, plan_of
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.dry import capture_dry
 from torchplace.errors import PlanError
-from torchplace.placement.device_map import device_map, split_modules
 from torchplace.placement.predicted import Predicted
-from torchplace.placement.timeline import Timeline
 
 
 def test_what_a_plan_knows() -> None:
@@ -33,21 +26,6 @@ def test_what_a_plan_knows() -> None:
         "layer0, layer1, and of two that take 16 bytes from it one elsewhere"
     )
     assert plan.gap == pytest.approx(plan.predicted.step_time / 3.016 - 1)
-
-
-def test_predicted_figures_are_those_of_the_timeline() -> None:
-    plan = plan_of()
-    p, timeline = plan.predicted, plan.timeline
-    assert timeline is not None
-    assert p.step_time == timeline.duration
-    assert p.peak_memory == timeline.peak_memory
-    assert p.busy == {"d0": 6.0, "d1": 1.0, "d2": 1.0}
-    assert sum(p.bytes_in.values()) == sum(p.bytes_out.values()) > 0
-    assert sum(p.link_bytes.values()) == 2 * sum(p.bytes_in.values()), "every transfer crosses two links"
-    assert {d: sum(parts.values()) for d, parts in p.memory.items()} == p.peak_memory
-    assert p.memory["d2"] == {"parameters": 8, "activations": 16, "gradients": 8, "caller": 8}, "layer1 comes as a copy"
-    empty = Predicted.of(Timeline(), (), machine([1]), {})
-    assert empty == Predicted(0.0, {}, {}, {"d0": 0}, {"d0": 0}, {"d0": 0}, {})
 
 
 def test_the_gap_where_the_bound_is_zero() -> None:
@@ -101,55 +79,6 @@ def test_a_topology_of_another_structure_is_refused() -> None:
     message = str(caught.value)
     assert "topology 'machine' with devices d0, d1, d2; it was given 'machine' with devices d0, d1 (" in message
     assert MACHINE.digest in message
-
-
-def expand(mapping: dict[str, int], path: str) -> int:
-    """As Accelerate reads a device map: the entry that is the parameter, or a module around it."""
-    [found] = {key for key in mapping if key in ("", path) or path.startswith(f"{key}.")}
-    return mapping[found]
-
-
-NAMES = st.sampled_from(["a", "b", "1", "10", "layer"])
-LEAVES = st.sampled_from(["weight", "bias"])
-PATHS = st.tuples(st.lists(NAMES, max_size=3), LEAVES).map(lambda p: ".".join([*p[0], p[1]]))
-PARAMETERS = st.dictionaries(PATHS, st.integers(0, 2), max_size=8)
-
-
-@given(PARAMETERS)
-def test_device_maps_expand_to_the_parameters_devices(parameters: dict[str, int]) -> None:
-    mapping = device_map(parameters)
-    assert {path: expand(mapping, path) for path in parameters} == parameters
-
-
-@given(PARAMETERS)
-def test_device_maps_are_minimal(parameters: dict[str, int]) -> None:
-    mapping = device_map(parameters)
-    for key in mapping:
-        assert any(key in ("", p) or p.startswith(f"{key}.") for p in parameters), "no entry for nothing"
-        if key:
-            parent = key.rpartition(".")[0]
-            below = {d for p, d in parameters.items() if not parent or p.startswith(f"{parent}.")}
-            assert len(below) > 1, f"{parent!r} would have done"
-
-
-def test_device_maps_by_hand() -> None:
-    assert device_map({}) == {}
-    assert device_map({"h.0.w": 0, "h.1.w": 0, "h.10.w": 1, "head": 1}) == {"h.0": 0, "h.1": 0, "h.10": 1, "head": 1}
-    assert device_map({"h.0.a.w": 0, "h.0.a.b": 0, "h.0.c.w": 1}) == {"h.0.a": 0, "h.0.c": 1}
-
-
-def test_modules_that_a_device_map_cannot_say_are_named() -> None:
-    made = nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 8), nn.GELU()), nn.Linear(8, 2))
-    [found] = capture_dry(made, (torch.randn(3, 4),), {}, training=True)
-    by_module = {op.name: "d1" if op.module.startswith("1") else "d0" for op in found.graph.ops}
-    parameters = {name: "d1" if name.startswith("1") else "d0" for name, _ in made.named_parameters()}
-    assert split_modules(found.graph, by_module, parameters) == {}
-    gelu = next(op.name for op in found.graph.ops if "gelu" in op.target)
-    assert split_modules(found.graph, {**by_module, gelu: "d0"}, parameters) == {"1": ["d0", "d1"]}
-    elsewhere = dict.fromkeys(by_module, "d1")
-    assert split_modules(found.graph, elsewhere, dict.fromkeys(parameters, "d0")) == {"": ["d1"]}
-    apart = split_modules(found.graph, by_module, {**parameters, "2.bias": "d1"})
-    assert apart == {"2": ["d0"]}, "a weight here and a bias there"
 
 
 def test_shown() -> None:

@@ -251,7 +251,8 @@ def compile_function(function: Callable[..., Any], backend: Callable[..., Any], 
     def placed(*args: Any, **kwargs: Any) -> Any:
         nonlocal captured
         while True:
-            before, drawn = settings.begin(), None if captured else torch.get_rng_state()
+            may_restart = settings.broken or not captured
+            before, drawn = settings.begin(), torch.get_rng_state() if may_restart else None
             try:
                 result = call(*args, **kwargs)
             except Restart:

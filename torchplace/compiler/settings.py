@@ -57,7 +57,12 @@ class Backend(Protocol):
 
 
 class Settings:
-    """What a compiled function wants of the frames that are compiled in its calls."""
+    """What a compiled function wants of the frames that are compiled in its calls.
+
+    Attributes:
+        backend: is told what is left out.
+        broken: whether a graph has broken, so that something runs in Python between captured graphs.
+    """
 
     def __init__(self, backend: Backend | None) -> None:
         """Prepare; nothing is set. `backend` is told what is left out; None for nobody."""
@@ -65,13 +70,13 @@ class Settings:
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
         self._captures = self._breaks = 0
-        self._broken = False  # whether a graph broke, so that something runs in eager between captured graphs
+        self.broken = False
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
         listen()
         before, _local.wanted = _local.wanted, self
-        if self._broken:
+        if self.broken:
             strays.begin()
         return before
 
@@ -109,7 +114,7 @@ class Settings:
         broken = [reason.reason for reason in graph_break_reasons[self._breaks :]]  # values looked at are not counted
         reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))
         if reasons and _local.wanted is self:
-            self._broken = True
+            self.broken = True
             strays.begin()
         if reasons and self.backend is not None and self.backend.captures == self._captures:
             for reason in reasons:
