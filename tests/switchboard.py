@@ -11,7 +11,8 @@ from torch import nn
 
 from torchplace import Topology
 from torchplace.compiler.capture import Captured, Capturer
-from torchplace.compiler.dynamo import Runner, compile_module
+from torchplace.compiler.compiled import compile_module
+from torchplace.compiler.dynamo import Runner
 from torchplace.placement.planning import Request
 from torchplace.runtime.local import LocalRuntime
 from torchplace.runtime.session import Session

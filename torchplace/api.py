@@ -15,8 +15,9 @@ from torch import nn
 
 from torchplace.cells import PLAN_SECONDS, capture, examples, plan_cells
 from torchplace.compiler.capture import Capturer
+from torchplace.compiler.compiled import compile_function, compile_module
 from torchplace.compiler.dispatched import take_back
-from torchplace.compiler.dynamo import argument_names, compile_function, compile_module
+from torchplace.compiler.dynamo import argument_names
 from torchplace.compiler.settings import listen
 from torchplace.errors import OptionError
 from torchplace.options import Options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torchplace.compiler.dynamo import compile_function
+from torchplace.compiler.compiled import compile_function
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from torchplace.compiler.capture import Captured, Capturer
+from torchplace.compiler.compiled import compile_module
 from torchplace.compiler.dry import capture_dry
-from torchplace.compiler.dynamo import compile_module, outside_modes
+from torchplace.compiler.dynamo import outside_modes
 from torchplace.compiler.graph import HERE, Graph
 from torchplace.compiler.types import Symbol, TensorType
 

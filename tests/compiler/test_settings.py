@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch._dynamo import config
 
-from torchplace.compiler.dynamo import compile_function
+from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.settings import WANTED, listen
 
 Seen = list[dict[str, Any]]

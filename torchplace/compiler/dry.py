@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer
+from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.dispatched import hooks_aside
 from torchplace.compiler.homes import home_of, meta_counts_as, set_home
 from torchplace.errors import CaptureError, TorchplaceError
@@ -65,7 +66,7 @@ def capture_dry(
         _on_meta(model, stands) as names,
         torch.set_grad_enabled(training),
     ):
-        compiled = dynamo.compile_function(
+        compiled = compile_function(
             _plain_call(target),
             Capturer(keep, name, lambda: names, True, _argument_names(model)),
             fullgraph=fullgraph,

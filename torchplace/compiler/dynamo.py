@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
@@ -14,16 +14,12 @@ import torch
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
-from torch._dynamo.exc import TorchDynamoException
 from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.assignments import keep_graphs
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
-from torchplace.compiler.settings import Settings
-from torchplace.compiler.strays import Restart
-from torchplace.errors import CaptureError, TorchplaceError
 
 _serial = count()
 _PLACED = re.compile(r"(\.forward)?\.torchplace_module\b")
@@ -179,11 +175,6 @@ def break_of(module: fx.GraphModule) -> str:
     return f"{where}: {said}" if where else said
 
 
-def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
-    """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
-    module._compiled_call_impl = compile_function(call_of(module), backend, **options)
-
-
 def argument_names(module: torch.nn.Module) -> tuple[str, ...]:
     """Names of the positional arguments that a module's `forward` takes."""
     try:
@@ -214,100 +205,3 @@ def named_apart(function: Any) -> Callable[..., Any]:
     name = f"call_{next(_serial)}"
     function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
     return function  # type: ignore[no-any-return]
-
-
-def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
-
-    Args:
-        function: what is compiled.
-        backend: is given what Dynamo captures.
-        options: of `torch.compile`.
-    """
-    compiled = _compiled(function, backend, options)
-    name = getattr(backend, "name", "")
-
-    whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
-    told: Any = None if whole else backend
-    settings = Settings(told)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal compiled, options
-        try:
-            return _raising_ours(compiled, name, args, kwargs)
-        except CaptureError as error:
-            dynamo_failed = isinstance(error.__cause__, TorchDynamoException)
-            if not dynamo_failed or not captured or options.get("dynamic") is not None:
-                raise
-        # Some ops take no symbols for sizes: then each size is captured by itself, as the first one was.
-        fixed = {**options, "dynamic": False}
-        static = _compiled(function, backend, fixed)
-        result = _raising_ours(static, name, args, kwargs)
-        compiled, options = static, fixed
-        return result
-
-    captured = False  # whether a call went well
-
-    def placed(*args: Any, **kwargs: Any) -> Any:
-        nonlocal captured
-        while True:
-            may_restart = settings.broken or not captured
-            before, drawn = settings.begin(), torch.get_rng_state() if may_restart else None
-            try:
-                result = call(*args, **kwargs)
-            except Restart:
-                if drawn is not None:
-                    torch.set_rng_state(drawn)
-            else:
-                break
-            finally:
-                settings.end(before)
-        captured = True
-        settings.tell()
-        return result
-
-    return placed
-
-
-def _compiled(
-    function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any]
-) -> Callable[..., Any]:
-    own = {"isolate_recompiles": True, "recompile_limit": _RECOMPILES}
-    compiled: Callable[..., Any] = torch.compile(function, backend=backend, **own, **options)  # type: ignore[call-overload]  # the stub lacks both
-    return compiled
-
-
-_RECOMPILES = 256
-"""How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
-
-
-def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call what is compiled; our errors are raised as they are, and Dynamo's as `CaptureError`."""
-    try:
-        return compiled(*args, **kwargs)
-    except TorchDynamoException as error:
-        inner = getattr(error, "inner_exception", None)
-        if isinstance(inner, TorchplaceError):
-            raise inner from None
-        raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
-
-
-_FAKE_CALL = re.compile(
-    r"fake tensors: call_\w+ (?:<(?:built-in )?(?:function|method) )?(?P<name>[\w.]+).*?\(\*\((?P<given>.*?)\): "
-    r"got (?P<kind>\w+)\((?P<quote>['\"])(?P<text>.*?)(?P=quote)\)",
-    re.DOTALL,
-)
-"""How Dynamo says what an op has raised when it was tried on the sizes that it would get."""
-
-
-def explain(error: Exception) -> str:
-    """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[:1] or [type(error).__name__]
-    for start in ("Explanation: ", "Developer debug context: raised exception "):
-        said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]
-    if call := _FAKE_CALL.search(str(error)):
-        sizes = ", ".join(re.findall(r"size=(\([^)]*\))", call["given"]))
-        said = [f"{call['name']} of tensors of sizes {sizes}", call["kind"], call["text"]]
-    where = [f" ({line})" for line in lines if line.startswith("File ")]
-    return ": ".join(said) + "".join(where[-1:])

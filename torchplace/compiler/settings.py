@@ -90,7 +90,7 @@ class Settings:
     def tell(self) -> None:
         """Say what a call that has come to its end has left to eager."""
         if self.backend is not None and self.backend.left.pending:
-            self.backend.left.tell(stacklevel=3)
+            self.backend.left.tell(stacklevel=4)
 
     def compiling(self) -> None:
         """Set them: a frame is going to be compiled."""

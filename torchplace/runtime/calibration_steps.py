@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from torchplace.compiler.capture import Capturer
-from torchplace.compiler.dynamo import compile_module
+from torchplace.compiler.compiled import compile_module
 from torchplace.placement.cost.regression import nonnegative, stack
 from torchplace.placement.planning import Request
 from torchplace.placement.topology.topology import Topology

@@ -13,6 +13,7 @@ from torch import nn
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
+from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
@@ -188,9 +189,7 @@ class Step:
             function = step_function(self.model, self.loss_fn, returned=returned)
             plan, run = _weakly(self._plan), _weakly(self._run_captured)
             capturer = StepCapturer(plan, run, self.name, _weakly(self._names), self._arguments)
-            self._compiled[returned] = dynamo.compile_function(
-                function, capturer, dynamic=self._dynamic, fullgraph=True
-            )
+            self._compiled[returned] = compile_function(function, capturer, dynamic=self._dynamic, fullgraph=True)
         return self._compiled[returned]
 
     def _owners(self) -> dict[nn.Parameter, str]:

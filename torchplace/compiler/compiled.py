@@ -1,0 +1,116 @@
+"""Compiled functions: what stands in place of a user's function, or of a module's call, and lets Dynamo capture it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._dynamo.exc import TorchDynamoException
+
+from torchplace.compiler.dynamo import call_of
+from torchplace.compiler.settings import Settings
+from torchplace.compiler.strays import Restart
+from torchplace.errors import CaptureError, TorchplaceError
+
+_RECOMPILES = 256
+"""How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
+
+
+def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
+
+    Args:
+        function: what is compiled.
+        backend: is given what Dynamo captures.
+        options: of `torch.compile`.
+    """
+    compiled = _Compiled(function, backend, options)
+    return lambda *args, **kwargs: compiled(args, kwargs)
+
+
+def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **options: Any) -> None:
+    """Compile a module in place; its graphs are its own, whatever other instances of its class have compiled."""
+    module._compiled_call_impl = compile_function(call_of(module), backend, **options)
+
+
+class _Compiled:
+    """A function, compiled as often as it has to be."""
+
+    def __init__(self, function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        self._function, self._backend, self._options = function, backend, options
+        self._name = getattr(backend, "name", "")
+        self._compiled = self._made(options)
+        self._went_well = False  # whether a call did
+        whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
+        told: Any = None if whole else backend
+        self._settings = Settings(told)
+
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        while True:
+            may_restart = self._settings.broken or not self._went_well
+            before, drawn = self._settings.begin(), torch.get_rng_state() if may_restart else None
+            try:
+                result = self._call(args, kwargs)
+            except Restart:
+                if drawn is not None:
+                    torch.set_rng_state(drawn)
+            else:
+                break
+            finally:
+                self._settings.end(before)
+        self._went_well = True
+        self._settings.tell()
+        return result
+
+    def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call it; each size is captured by itself from now on, where some op takes no symbols for sizes."""
+        try:
+            return _raising_ours(self._compiled, self._name, args, kwargs)
+        except CaptureError as error:
+            dynamo_failed = isinstance(error.__cause__, TorchDynamoException)
+            if not dynamo_failed or not self._went_well or self._options.get("dynamic") is not None:
+                raise
+        fixed = {**self._options, "dynamic": False}
+        static = self._made(fixed)
+        result = _raising_ours(static, self._name, args, kwargs)
+        self._compiled, self._options = static, fixed
+        return result
+
+    def _made(self, options: Mapping[str, Any]) -> Callable[..., Any]:
+        own = {"isolate_recompiles": True, "recompile_limit": _RECOMPILES}
+        made: Callable[..., Any] = torch.compile(self._function, backend=self._backend, **own, **options)  # type: ignore[call-overload]  # the stub lacks both
+        return made
+
+
+def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call what is compiled; our errors are raised as they are, and Dynamo's as `CaptureError`."""
+    try:
+        return compiled(*args, **kwargs)
+    except TorchDynamoException as error:
+        inner = getattr(error, "inner_exception", None)
+        if isinstance(inner, TorchplaceError):
+            raise inner from None
+        raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
+
+
+_FAKE_CALL = re.compile(
+    r"fake tensors: call_\w+ (?:<(?:built-in )?(?:function|method) )?(?P<name>[\w.]+).*?\(\*\((?P<given>.*?)\): "
+    r"got (?P<kind>\w+)\((?P<quote>['\"])(?P<text>.*?)(?P=quote)\)",
+    re.DOTALL,
+)
+"""How Dynamo says what an op has raised when it was tried on the sizes that it would get."""
+
+
+def explain(error: Exception) -> str:
+    """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[:1] or [type(error).__name__]
+    for start in ("Explanation: ", "Developer debug context: raised exception "):
+        said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]
+    if call := _FAKE_CALL.search(str(error)):
+        sizes = ", ".join(re.findall(r"size=(\([^)]*\))", call["given"]))
+        said = [f"{call['name']} of tensors of sizes {sizes}", call["kind"], call["text"]]
+    where = [f" ({line})" for line in lines if line.startswith("File ")]
+    return ": ".join(said) + "".join(where[-1:])
