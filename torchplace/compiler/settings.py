@@ -158,10 +158,11 @@ def _on_end(_: Any) -> None:
 def _is_for_our_backend() -> bool:
     """Whether the frame that is compiled now is for `torch.compile(..., backend="torchplace")`.
 
-    Dynamo does not say so: it is read off the stack.
+    Dynamo does not say so: it is read off the stack. To look at a frame's variables keeps them alive until it ends, so
+    that is done with Dynamo's own alone.
     """
     frame = inspect.currentframe()
-    while frame is not None and not ("compiler_fn" in frame.f_locals and frame.f_globals["__name__"] == _COMPILES):
+    while frame is not None and not (frame.f_globals.get("__name__") == _COMPILES and "compiler_fn" in frame.f_locals):
         frame = frame.f_back
     if frame is None:
         return False
