@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.compiler.test_pipeline import chain_of
+from tests.compiler.graphs import pipeline
 from tests.stepping import StepBoard
 from torchplace import Topology
 from torchplace.compiler.capture import Captured
@@ -26,7 +26,7 @@ COSTS = Costs(unit_duration, no_delay, no_workspace)
 
 
 def found(schedule: str, microbatches: int = 4, stages: int = 3) -> list[tuple[str, Program]]:
-    graph, placement = chain_of(stages)
+    graph, placement = pipeline(stages)
     held = {f"w{i}": f"gpu:{i}" for i in range(stages)}
     names = tuple(f"gpu:{i}" for i in range(stages))
     return list(pipelines(graph, placement, names, held, Pipelining(microbatches, schedule), COSTS))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.compiler.test_pipeline import Case, cases, chain_of
+from tests.compiler.graphs import pipeline
+from tests.compiler.test_pipeline import Case, cases
 from torchplace.compiler.pipeline import lower_pipeline, pipeline_tasks
 from torchplace.compiler.schedule.orders import Orders
 from torchplace.compiler.tasks import Task, make_tasks
@@ -69,7 +70,7 @@ def test_any_placement_gets_a_schedule_that_runs(case: Case, seed: int, ahead: i
 @pytest.mark.parametrize(("stages", "microbatches"), [(1, 3), (2, 4), (3, 6), (4, 8), (4, 16)])
 def test_a_chain_of_equal_stages_is_at_least_as_quick_as_zero_bubble(stages: int, microbatches: int) -> None:
     """ZB-H1 ends at 3 M + S - 1; with more memory there is less idle time, and never less than the first stage's."""
-    graph, placement = chain_of(stages)
+    graph, placement = pipeline(stages)
     tasks = make_tasks(graph, placement)
     seconds = dict.fromkeys(range(len(tasks)), 1.0)
     for ahead in (1, 2):
@@ -79,7 +80,7 @@ def test_a_chain_of_equal_stages_is_at_least_as_quick_as_zero_bubble(stages: int
 
 
 def test_twice_the_memory_is_quicker_where_transfers_take_long() -> None:
-    graph, placement = chain_of(3)
+    graph, placement = pipeline(3)
     tasks = make_tasks(graph, placement)
     seconds = dict.fromkeys(range(len(tasks)), 1.0)
     spans = []
@@ -91,7 +92,7 @@ def test_twice_the_memory_is_quicker_where_transfers_take_long() -> None:
 
 def test_a_device_far_ahead_goes_on_where_all_others_wait_for_it() -> None:
     """A branch that comes back: the last stage needs both, and stage 0 may hold no more than its share."""
-    graph, placement = chain_of(4)
+    graph, placement = pipeline(4)
     placement |= {"f3": "gpu:0", "b3": "gpu:0", "w_3": "gpu:0"}
     tasks = make_tasks(graph, placement)
     orders = synthesise(tasks, 8, dict.fromkeys(range(len(tasks)), 1.0), free)
