@@ -17,6 +17,14 @@ settings.load_profile("torchplace")
 os.environ.setdefault("TORCHPLACE_KEEP_PLANS", "0")  # what a test plans must not come from the day before
 
 
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Nothing that Dynamo has compiled is there from a test before, nor for one behind."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """One intra-op thread: sums over several are rounded otherwise, so that results are equal to the bit only with one."""

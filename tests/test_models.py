@@ -7,7 +7,7 @@ import io
 import logging
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,10 @@ from torch.utils.checkpoint import checkpoint
 
 import torchplace as tp
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
 
 Make = Callable[[], nn.Module]
 LOG = logging.getLogger("talking")
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    torch.compiler.reset()
 
 
 def mlp() -> nn.Module:

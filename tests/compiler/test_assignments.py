@@ -7,10 +7,7 @@ import torch
 
 from torchplace.compiler.compiled import compile_function
 
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def marking(x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 import torchplace as tp
 from tests.compiler import checking
 from torchplace.errors import ExecutionError
+
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -26,12 +28,6 @@ KINDS: dict[Function, type[Exception]] = {
     checking.looks_within_another: ValueError,
 }
 FINE, BAD = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 5.0])
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    torch.compiler.reset()
 
 
 def compiled(function: Function) -> Function:

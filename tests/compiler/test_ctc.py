@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,10 @@ from torch import nn
 import torchplace as tp
 from torchplace.compiler.ctc import ctc_loss
 
+pytestmark = pytest.mark.usefixtures("forgotten")
+
 STEPS, BATCH, CLASSES = 12, 3, 5
 LENGTHS = torch.tensor([12, 10, 9]), torch.tensor([4, 2, 3])
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    torch.compiler.reset()
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor]:

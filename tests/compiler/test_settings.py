@@ -13,6 +13,8 @@ from torch._dynamo import config
 from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.settings import WANTED, listen
 
+pytestmark = pytest.mark.usefixtures("forgotten")
+
 Seen = list[dict[str, Any]]
 
 
@@ -26,11 +28,6 @@ def noting(seen: Seen) -> Callable[..., Any]:
         return module.forward
 
     return backend
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    torch.compiler.reset()
 
 
 def test_they_are_set_for_a_compilation_and_set_back() -> None:

@@ -39,8 +39,8 @@ class Bodies(dict[tuple[int, ...], Body]):
         self.segments: dict[str, Segment] = {}
         self._tasks, self._residence, self._sums = tasks, residence, sums
         self._index = {op: i for i, op in enumerate(graph.ops)}
-        self._outputs = {v.name for v in graph.output_values}
-        self._wanted = {name for name, users in residence.users.items() if users} | self._outputs
+        self._wanted = {name for name, users in residence.users.items() if users}
+        self._wanted.update(v.name for v in graph.output_values)
 
     def make(self, units: Iterable[Unit], duration: Duration, exits: set[str | None]) -> None:
         """Make those of some units; `exits` are the values that end as outputs."""
@@ -53,7 +53,7 @@ class Bodies(dict[tuple[int, ...], Body]):
         ops = [op for n in unit.tasks for op in self._tasks[n].ops]
         ops.sort(key=self._index.__getitem__)
         writes = [op for op in ops if only_writes(op, self._wanted)]
-        ran = [op for op in ops if op not in writes]
+        ran = [op for op in ops if not only_writes(op, self._wanted)]
         after = {n for number in numbers for n in self._tasks[number].after}
         behind = {n for number in numbers for n in self._tasks[number].behind}
         return Body(

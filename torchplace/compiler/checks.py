@@ -7,6 +7,7 @@ the model would raise, too, so that who expects that catches it.
 from __future__ import annotations
 
 import builtins
+import dis
 import linecache
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,9 +17,11 @@ from unittest import mock
 import torch
 from torch._dynamo import symbolic_convert
 from torch._dynamo.bytecode_transformation import Instruction
-from torch._dynamo.variables import ConstantVariable, VariableTracker
+from torch._dynamo.variables import ConstantVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from torchplace.compiler.substitutes import traced_call
 
 Jump = Callable[[Any, Instruction], None]
 
@@ -33,7 +36,7 @@ def checks_in_graphs() -> Iterator[None]:
     """Within, Dynamo traces branches on values of which one only raises as checks."""
     with ExitStack() as stack:
         for translator in _translators(symbolic_convert.InstructionTranslatorBase):
-            table = [_checking(jump) if _is_jump(jump) else jump for jump in translator.dispatch_table]
+            table = [_checking(dis.opname[i], traced) for i, traced in enumerate(translator.dispatch_table)]
             stack.enter_context(mock.patch.object(translator, "dispatch_table", table))
         yield
 
@@ -44,21 +47,11 @@ def _translators(kind: type[Any]) -> Iterator[type[Any]]:
         yield from _translators(other)
 
 
-_JUMPS = {
-    getattr(translator, f"POP_JUMP_{way}IF_{truth}", None): truth == "TRUE"
-    for translator in _translators(symbolic_convert.InstructionTranslatorBase)
-    for way in ("", "FORWARD_", "BACKWARD_")
-    for truth in ("TRUE", "FALSE")
-}
-"""What jumps -> on what."""
-
-
-def _is_jump(function: Any) -> bool:
-    return function is not None and function in _JUMPS
-
-
-def _checking(original: Jump) -> Jump:
-    jumps_if = _JUMPS[original]
+def _checking(name: str, original: Jump | None) -> Jump | None:
+    """What traces an instruction of a name, checks included; as it is, where that is no jump on a truth."""
+    if original is None or not (name.startswith("POP_JUMP") and name.endswith(("IF_TRUE", "IF_FALSE"))):
+        return original
+    jumps_if = name.endswith("IF_TRUE")
 
     def jump(tx: Any, inst: Instruction) -> None:
         value = tx.stack[-1]
@@ -101,7 +94,7 @@ def _kind(branch: Sequence[Instruction], names: Mapping[str, Any]) -> str | None
     if first is None:
         return None
     name = "AssertionError" if first.opname in _ASSERTION else first.argval
-    known = isinstance(name, str) and name not in names and raised(f"{name}: ") is not None
+    known = isinstance(name, str) and name not in names and raised(name) is not None
     return name if known else None
 
 
@@ -139,7 +132,8 @@ def _is_caught(tx: Any) -> bool:
 def _check(tx: Any, value: Any, wanted: bool, message: str) -> None:
     """Let the graph fail unless a value is true, or is not."""
     if isinstance(value, SymNodeVariable):
-        value = _inline(tx, _as_tensor if isinstance(value.sym_num, torch.SymBool) else torch.scalar_tensor, value)
+        function = _as_tensor if isinstance(value.sym_num, torch.SymBool) else torch.scalar_tensor
+        value = traced_call(tx, function, [value], {})
     if not wanted:
         value = value.call_method(tx, "logical_not", [], {})
     args = value.as_proxy(), ConstantVariable.create(message).as_proxy()
@@ -148,7 +142,3 @@ def _check(tx: Any, value: Any, wanted: bool, message: str) -> None:
 
 def _as_tensor(truth: Any) -> torch.Tensor:
     return torch.scalar_tensor(torch.sym_ite(truth, 1, 0))  # type: ignore[no-untyped-call]
-
-
-def _inline(tx: Any, function: Callable[..., Any], value: Any) -> Any:
-    return VariableTracker.build(tx, function).call_function(tx, [value], {})

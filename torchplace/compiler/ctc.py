@@ -33,14 +33,14 @@ def ctc_loss(
         reduction: `mean`, `sum` or `none`.
         zero_infinity: losses that are infinite count as 0, as do their gradients.
     """
-    spans = [n if isinstance(n, Tensor) else torch.tensor(n) for n in (input_lengths, target_lengths)]
+    steps, words = (torch.as_tensor(lengths).reshape(-1) for lengths in (input_lengths, target_lengths))
     single = log_probs.dim() == 2
     rows = log_probs.unsqueeze(1) if single else log_probs
-    losses: Tensor = ctc_losses(rows, targets, spans[0].reshape(-1), spans[1].reshape(-1), blank, zero_infinity)
+    losses: Tensor = ctc_losses(rows, targets, steps, words, blank, zero_infinity)
     if zero_infinity:
         losses = torch.where(losses == float("inf"), 0.0, losses)
     if reduction == "mean":
-        return (losses / spans[1].reshape(-1).to(losses).clamp_min(1)).mean()
+        return (losses / words.to(losses).clamp_min(1)).mean()
     if reduction == "sum":
         return losses.sum()
     return losses.squeeze(0) if single else losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from torchplace.compiler.bodies import Bodies
 from torchplace.compiler.graph import Value
@@ -38,9 +39,7 @@ class Events:
         """
         self._units, self._bodies, self._residence, self._tasks, self._delay = units, bodies, residence, tasks, delay
         self._ended: dict[tuple[int, int], float] = {}  # (task, micro-batch) -> when
-        self._arrived: dict[
-            tuple[int, str, int], float
-        ] = {}  # (task, device, micro-batch) -> when its values are there
+        self._arrived: dict[tuple[int, str, int], float] = {}  # (task, device, micro-batch) -> when its values have
         self._busy = dict.fromkeys(units, 0.0)
 
     def ordered(self) -> list[Unit | Transfer]:
@@ -49,8 +48,7 @@ class Events:
         Raises:
             ProgramError: nobody can go on.
         """
-        timed = list(self._timed())
-        return [timed[i][1] for i in sorted(range(len(timed)), key=lambda i: (timed[i][0], i))]
+        return [what for _, what in sorted(self._timed(), key=itemgetter(0))]  # of one time, as they came
 
     def _timed(self) -> Iterator[tuple[float, Unit | Transfer]]:
         at = dict.fromkeys(self._units, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from torchplace.compiler.bodies import Bodies
 from torchplace.compiler.events import Events
@@ -136,7 +137,7 @@ class _Pipeline:
     def run(self, duration: Duration, delay: Delay) -> Program:
         outputs = tuple(self._exits())
         exits = {e.value for e in outputs}
-        self.bodies.make((unit for units in self.units.values() for unit in units), duration, exits)
+        self.bodies.make(chain.from_iterable(self.units.values()), duration, exits)
         self._state_transfers()
         self._emit(delay)
         self._sum_transfers()

@@ -132,10 +132,15 @@ def end() -> None:
         strays.end()
 
 
-def were_taken(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether this call has taken one of some parameters, in eager, where it was."""
+def moved(tensors: Iterable[torch.Tensor]) -> None:
+    """Tell that some parameters have moved.
+
+    Raises:
+        Restart: this call has taken one of them, in eager, where it was.
+    """
     strays = _local.strays
-    return strays is not None and any(id(t) in strays.taken for t in tensors)
+    if strays is not None and any(id(t) in strays.taken for t in tensors):
+        raise Restart("parameters were taken where they were before a graph that has moved them was placed")
 
 
 @contextmanager

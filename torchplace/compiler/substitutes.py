@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest import mock
@@ -53,4 +53,9 @@ def substituted() -> AbstractContextManager[Any]:
 
 
 def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
-    return tx.inline_user_function_return(VariableTracker.build(tx, ours), [*args], kwargs)
+    return traced_call(tx, ours, args, kwargs)
+
+
+def traced_call(tx: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a function gives that Dynamo traces on variables of its own."""
+    return VariableTracker.build(tx, function).call_function(tx, [*args], {**kwargs})

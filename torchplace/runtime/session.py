@@ -13,7 +13,6 @@ from torch import nn
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dynamo import Runner
 from torchplace.compiler.graph import Value
-from torchplace.compiler.strays import Restart
 from torchplace.errors import OptionError
 from torchplace.placement.cost.compute import ComputeCost
 from torchplace.placement.pipelining import Pipelining
@@ -130,8 +129,7 @@ class Session:
         self.owners.settle(captured.state, devices)
         targets = {n: self.runtime.torch_devices[d] for n, d in devices.items()}
         self._materialise({n: t for n, t in captured.state.items() if n in devices}, path, targets)
-        if move_in_place(captured.state, targets, torch.device(captured.graph.home)):
-            raise Restart("parameters were taken where they were before this graph was placed")
+        move_in_place(captured.state, targets, torch.device(captured.graph.home))
 
     def _materialise(
         self, state: Mapping[str, torch.Tensor], path: Mapping[str, str], targets: Mapping[str, torch.device]

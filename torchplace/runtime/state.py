@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from torchplace.compiler import strays
 from torchplace.compiler.homes import home_of, set_home
-from torchplace.compiler.strays import were_taken
 
 
 class Owners:
@@ -29,7 +29,7 @@ class Owners:
                 self._owners[tensor] = devices[name]
 
 
-def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device], home: torch.device) -> bool:
+def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, torch.device], home: torch.device) -> None:
     """Move parameters and buffers to the devices that the plan gave them; the objects stay, so optimizers do too.
 
     CPU devices share memory: nothing moves. Captures go on seeing each tensor where eager had it.
@@ -39,18 +39,18 @@ def move_in_place(tensors: Mapping[str, torch.Tensor], devices: Mapping[str, tor
         devices: name -> torch device.
         home: of the model; what eager has on the CPU, where this is an accelerator, is left there.
 
-    Returns:
-        Whether one has moved that was taken before, in this call.
+    Raises:
+        Restart: one has moved that was taken before, in this call.
     """
-    moved = []
+    away = []
     for name, tensor in tensors.items():
         target = devices.get(name)
         if target is None or target == tensor.device or target.type == tensor.device.type == "cpu":
             continue
         if not home_of(tensor).type == "cpu" != home.type:
             _move(tensor, target)
-            moved.append(tensor)
-    return were_taken(moved)
+            away.append(tensor)
+    strays.moved(away)
 
 
 def keep_only(
