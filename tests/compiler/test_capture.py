@@ -269,6 +269,7 @@ def wet(compile_with: Callable[[Capturer], Callable[..., Any]], names: dict[int,
     return found[0]
 
 
+@pytest.mark.usefixtures("forgotten")  # sizes that other tests have given to `Sequential` would be symbols here
 def test_every_way_in_captures_the_same() -> None:
     model, x = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), torch.randn(3, 4)
     names = {id(t): n for pairs in (model.named_buffers(), model.named_parameters()) for n, t in pairs}
