@@ -20,6 +20,7 @@ from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
 from torchplace.compiler.left_out import LeftOut
+from torchplace.compiler.module_hooks import link_hooks
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.place import device_around, unless_elsewhere
@@ -143,6 +144,7 @@ class _Session:
         return [_on_meta(r) for r in results]
 
     def _inference(self, module: fx.GraphModule) -> Runner:
+        link_hooks(module)
         reader = self._reader(module)
         graph = reader.read(self._names(module))
         assign_phases(graph)
@@ -150,6 +152,7 @@ class _Session:
         return self.runners[0]
 
     def _partition(self, joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
+        link_hooks(joint)
         reader = self._reader(joint)
         graph = reader.read(self._names(joint))
         self._label_outputs(graph, joint, forward_outputs)

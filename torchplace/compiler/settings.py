@@ -26,6 +26,7 @@ from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
+from torchplace.compiler.module_hooks import hooked_modules
 from torchplace.compiler.recurrent import steps_left_out
 from torchplace.compiler.substitutes import substitute, substituted
 
@@ -101,6 +102,7 @@ class Settings:
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
         self._stack.enter_context(substituted())
+        self._stack.enter_context(hooked_modules())
         self._stack.enter_context(checks_in_graphs())
         self._stack.enter_context(strays.unseen())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
