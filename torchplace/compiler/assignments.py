@@ -19,15 +19,22 @@ from torch._dynamo.variables.builtin import SetAttrBuiltinVariable
 from torch._dynamo.variables.constant import ConstantVariable
 from torch._dynamo.variables.tensor import TensorVariable
 
+from torchplace.compiler.hidden_writes import alike, assigned_data
+
 _assign = SetAttrBuiltinVariable._call_setattr
 _check = OutputGraph._check_requires_grad_intermediate_outputs
 
 
 def _assigned(self: SetAttrBuiltinVariable, tx: Any, obj: Any, name: Any, value: Any) -> Any:
-    """Take the assignment as the method, of a tensor that the model has made; Dynamo by itself does not trace it."""
+    """Take the assignment as the method, of a tensor that the model has made; Dynamo by itself does not trace it.
+
+    An assignment of other data writes it (`hidden_writes`).
+    """
     if obj.is_tensor() and obj.source is None and _is(name, "requires_grad") and _is(value, True):
         obj.method_requires_grad_(tx)
         return ConstantVariable.create(None)
+    if obj.is_tensor() and obj.source is not None and _is(name, "data") and value.is_tensor() and alike(obj, value):
+        return assigned_data(tx, obj, value)
     return _assign(self, tx, obj, name, value)
 
 

@@ -19,6 +19,7 @@ from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.assignments import keep_graphs
+from torchplace.compiler.hidden_writes import hide_writes
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 
 _serial = count()
@@ -120,6 +121,7 @@ def compile_with_aot(
 
     keep_recurrent(module)
     keep_graphs(module)
+    hide_writes(module)
     backend = aot_autograd(
         fw_compiler=boxed(forward),
         bw_compiler=boxed(backward),
