@@ -20,9 +20,15 @@ from torchplace.compiler.verify import verify
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROWS = 5
-NAMES = ("gpt2", "bert", "t5", "vit", "resnet50", "llama", "mixtral")
+NAMES = ("gpt2", "t5", "vit", "resnet50", "llama", "mixtral")
 MODELS = {entry.name: entry for entry in ZOO if entry.name in NAMES}
 WAYS = [Way(2, "balanced", 0, "1f1b"), Way(3, "random", 1, "synthesised"), Way(2, "random", 2, "auto")]
+
+
+def ways(name: str) -> list[Way]:
+    """Two of them, others for the next model."""
+    begin = NAMES.index(name)
+    return [WAYS[(begin + i) % len(WAYS)] for i in range(2)]
 
 
 def labelled(name: str, rows: int) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def test_a_step_is_what_eager_does(name: str) -> None:
     board = StepBoard(model)
     board.step.splitter.microbatches = 3
     board.step(**inputs)
-    for way in WAYS:
+    for way in ways(name):
         model.zero_grad()
         for n, b in model.named_buffers():
             b.copy_(before[n])

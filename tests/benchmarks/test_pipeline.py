@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from benchmarks._pipeline_result import ALONE, EAGER, LIMIT, PEER, PLACED, RANKS
 from benchmarks._pipeline_team import KEPT_MEMORY, Checked, Team, TeamError
 from benchmarks._pipeline_text import lines
 from benchmarks.pipeline import agree, contest
+from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.runtime import allocator
 
 TINY = {
@@ -24,7 +26,9 @@ TINY = {
 
 
 @pytest.mark.slow
-def test_all_contestants_do_the_same_step() -> None:
+def test_all_contestants_do_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
+    write_figures(1, CpuFigures(calibrated=True))  # to calibrate takes a minute: tests/runtime do that
     result = contest(TINY["gpt"], rounds=1, schedules=["ZBV"], cost="roofline")
     assert result.cannot == {}
     assert list(result.times) == [EAGER, f"{PEER}ZBV", PLACED, RANKS, LIMIT, ALONE]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.typed import Run, assert_one_message
 from torchplace.placement.topology import Topology
+from torchplace.placement.topology.figures import CpuFigures, write_figures
+from torchplace.placement.topology.local import pair_threads
 
 MATRIX = "\tGPU0\tGPU1\tCPU Affinity\nGPU0\t X \tNV2\t0-3\nGPU1\tNV2\t X \t0-3\n"
 
@@ -95,7 +97,11 @@ def test_mistakes(torchplace: Run, arguments: list[str], words: list[str]) -> No
     assert_one_message(torchplace("topo", *arguments), *words)
 
 
-def test_devices_are_measured(folder: Path, torchplace: Run) -> None:
+def test_devices_are_measured(
+    folder: Path, torchplace: Run, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    write_figures(pair_threads(), CpuFigures(calibrated=True))  # to calibrate takes a minute: tests/runtime do that
     done = torchplace("topo", "local:2", "--measure", "--out", "measured.yaml")
     assert done.returncode == 0, done.stderr
     measured = Topology.load(folder / "measured.yaml")

@@ -25,8 +25,7 @@ class Both(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("made", [False, True])
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("made", "causal"), [(False, False), (False, True), (True, True)])
 def test_a_transformer_with_a_mask_is_captured_whole(made: bool, causal: bool) -> None:
     torch.manual_seed(0)
     reference = Both(made)
