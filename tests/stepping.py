@@ -74,7 +74,8 @@ def close(expected: torch.Tensor, actual: torch.Tensor, rtol: float = 1e-5) -> b
         return False
     if not rtol:
         return torch.equal(expected, actual)
-    expected, actual = expected.double(), actual.double()
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    expected, actual = expected.to(wide), actual.to(wide)
     return bool((actual - expected).norm() <= rtol * expected.norm() + rtol / 100)
 
 

@@ -204,3 +204,28 @@ def test_steps_run_layers_pipelined() -> None:
     torch.testing.assert_close(found, expected.detach())
     for a, b in zip(reader.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+class Gathered(nn.Module):
+    """Reads as many rows as values say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(6, 4)
+
+    def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        rows = x.new_zeros(int(places.max()) + 1, 6).index_add(0, places, x)
+        return self.layer(rows.unsqueeze(0))[0].sum(1)
+
+
+def test_rows_whose_number_hangs_on_values() -> None:
+    torch.manual_seed(0)
+    eager = Gathered()
+    placed = tp.compile(copy.deepcopy(eager), topology="local:2", solver="random")
+    x, places = torch.randn(5, 6), torch.tensor([0, 0, 1, 2, 2])
+    for model in (eager, placed):
+        model(x, places).square().sum().backward()
+    torch.testing.assert_close(placed(x, places), eager(x, places))
+    torch.testing.assert_close([p.grad for p in placed.parameters()], [p.grad for p in eager.parameters()])
+    (plan,) = tp.plans(placed)
+    assert not plan.broken

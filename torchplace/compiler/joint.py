@@ -14,6 +14,7 @@ from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer, Handler, start_capture
 from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.graph import Graph, Op, Value, replaced
+from torchplace.compiler.passes.effects import drop_tokens
 from torchplace.compiler.passes.fused_backwards import split_fused_backwards
 from torchplace.compiler.passes.partial_gradients import separate_partial_gradients
 from torchplace.compiler.passes.snapshots import snapshot_state
@@ -186,6 +187,7 @@ def joint(captured: Captured) -> Captured:
     Checkpointing is honoured: what the backward part computes anew, the graph does.
     """
     graph = stitched(captured) if _recomputes(captured) else captured.graph
+    drop_tokens(graph)
     _only_the_loss(graph)
     snapshot_state(graph)
     split_fused_backwards(graph)

@@ -221,16 +221,16 @@ def _autograd() -> Iterator[None]:
         yield
 
 
-def _products(x: Any, weights: Any) -> int:
-    """FLOPs of a layer: each weight of a product meets every row of every step. Of shapes."""
-    return int(2 * x[0] * x[1] * sum(w[0] * w[1] for w in weights if len(w) == 2))
+def _products(x: Any, weights: Any) -> Any:
+    """FLOPs of a layer, symbolic where sizes are: each weight of a product meets every row of every step. Of shapes."""
+    return 2 * x[0] * x[1] * sum(w[0] * w[1] for w in weights if len(w) == 2)
 
 
 @register_flop_formula(torch.ops.torchplace.recurrent_layer)
-def _flops_forward(_kind: str, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> int:
+def _flops_forward(_kind: str, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> Any:
     return _products(x, weights)
 
 
 @register_flop_formula(torch.ops.torchplace.recurrent_layer_backward)
-def _flops_backward(_kind: str, _tangents: Any, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> int:
+def _flops_backward(_kind: str, _tangents: Any, x: Any, _states: Any, weights: Any, *_: Any, **__: Any) -> Any:
     return 3 * _products(x, weights)

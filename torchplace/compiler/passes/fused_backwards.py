@@ -6,6 +6,7 @@ kernels in any case. Layer and group norm stay whole: their weights are small, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,24 +18,30 @@ _MASKS = {"aten.convolution_backward.default": 10}
 
 
 def split_fused_backwards(graph: Graph) -> None:
-    """Split every backward that makes gradients of an activation and of parameters, in place. Cost: linear."""
-    taken = {op.name for op in graph.ops}
+    """Split every backward that makes gradients of an activation and of weights, in place. Cost: linear."""
+    taken, users = {op.name for op in graph.ops}, graph.users
     ops: list[Op] = []
     for op in graph.ops:
         at = _MASKS.get(op.target)
         mask: Any = op.args[at] if at is not None and op.phase != "forward" and len(op.args) > at else ()
         splits = len(mask) == len(op.outputs) and bool(mask) and mask[0] is True and any(mask[1:])
-        ops += _halves(op, at or 0, taken) if splits else [op]
+        ops += _halves(op, at or 0, taken, users) if splits else [op]
     graph.ops[:] = ops
 
 
-def _halves(op: Op, at: int, taken: set[str]) -> list[Op]:
+def _halves(op: Op, at: int, taken: set[str], users: Mapping[str, Sequence[Op]]) -> list[Op]:
+    """A backward as two: what is wanted of parameters can be put off, unless more of the backward goes on from there.
+
+    A weight that is no parameter itself (weight norm, spectral norm) has a backward of its own.
+    """
     mask = op.args[at]
     name = f"{op.name}_weight"
     while name in taken:
         name += "_"
     taken.add(name)
-    second = replace(op, name=name, args=_with(op, at, [False, *mask[1:]]), phase="weight-grad", flops=op.flops // 2)
+    last = all(user.phase == "weight-grad" for value in op.outputs[1:] for user in users[value.name])
+    phase = "weight-grad" if last else op.phase
+    second = replace(op, name=name, args=_with(op, at, [False, *mask[1:]]), phase=phase, flops=op.flops // 2)
     op.rewire(_with(op, at, [True, *(False for _ in mask[1:])]))
     op.flops -= op.flops // 2
     whole = op.outputs
