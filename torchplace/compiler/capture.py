@@ -25,6 +25,7 @@ from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.place import device_around, unless_elsewhere
 from torchplace.compiler.sizes import size_conditions
+from torchplace.compiler.unreached import Reaches, leave_out_unreached, reaches_of
 
 _STEP = re.compile(r"\['([^']+)'\]|\.(\w+)|\[(\d+)\]")
 _STARRED = re.compile(r"^L\['args'\]\[(\d+)\]|^L\['kwargs'\]\['(\w+)'\]")
@@ -92,7 +93,7 @@ class Capturer:
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
         session = _Session(self, module, inputs)
-        runner = session.compile()
+        runner = leave_out_unreached(session.compile(), session.reaches)
         session.forget_inputs()
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
@@ -116,6 +117,7 @@ class _Session:
         self.by_name: dict[str, Any] = {}
         self.called: dict[int, InputName] = {}
         self.written: list[str] = []
+        self.reaches: Reaches = ()
         self.home = _home(inputs)
         self.around = device_around()
 
@@ -153,6 +155,7 @@ class _Session:
 
     def _partition(self, joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:
         link_hooks(joint)
+        self.reaches = reaches_of(joint, forward_outputs)
         reader = self._reader(joint)
         graph = reader.read(self._names(joint))
         self._label_outputs(graph, joint, forward_outputs)

@@ -85,6 +85,16 @@ def written_index(description: object) -> int | None:
     return getattr(getattr(description, "mutated_input", None), "idx", None)
 
 
+def tangent_of(placeholder: fx.Node) -> object | None:
+    """What describes the output of which a placeholder of a joint graph is the gradient; None where it is none."""
+    return getattr(placeholder.meta.get("desc"), "output", None)
+
+
+def is_backward_of_graph(node: object) -> bool:
+    """Whether a node of autograd's graph is the backward of a graph that AOTAutograd has compiled."""
+    return type(node).__name__ == "CompiledFunctionBackward"
+
+
 def compile_with_aot(
     module: fx.GraphModule,
     inputs: Sequence[Any],
