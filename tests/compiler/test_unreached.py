@@ -107,3 +107,24 @@ def test_inputs_that_are_not_reached() -> None:
     placed(x, y)[1].sum().backward()
     assert x.grad is None
     assert y.grad is not None
+
+
+class Keeping(Heads):
+    """Keeps what another head gives."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        outputs = super().forward(x)
+        self.kept = outputs[1]
+        return outputs
+
+
+@pytest.mark.parametrize("make", [Heads, Keeping])
+def test_steps_leave_them_out_too(make: Callable[[], Heads]) -> None:
+    torch.manual_seed(0)
+    eager = make()
+    torch.manual_seed(0)
+    model = make()
+    options = {"microbatches": 3, "topology": "local:2", "solver": "random"}
+    tp.compile(model, loss_fn=lambda outputs: outputs[0].sum(), reduction="sum", **options)(ROWS)
+    eager(ROWS)[0].sum().backward()
+    same(gradients(model), gradients(eager))

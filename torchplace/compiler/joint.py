@@ -16,6 +16,7 @@ from torchplace.compiler.dry import capture_dry
 from torchplace.compiler.graph import Graph, Op, Value, replaced
 from torchplace.compiler.passes.effects import drop_tokens
 from torchplace.compiler.passes.fused_backwards import split_fused_backwards
+from torchplace.compiler.passes.loss_alone import only_the_loss
 from torchplace.compiler.passes.partial_gradients import separate_partial_gradients
 from torchplace.compiler.passes.snapshots import snapshot_state
 from torchplace.errors import CaptureError
@@ -188,35 +189,11 @@ def joint(captured: Captured) -> Captured:
     """
     graph = stitched(captured) if _recomputes(captured) else captured.graph
     drop_tokens(graph)
-    _only_the_loss(graph)
+    only_the_loss(graph)
     snapshot_state(graph)
     split_fused_backwards(graph)
     separate_partial_gradients(graph)
     return replace(captured, graph=graph, parts=(graph,), joint=True)
-
-
-def _only_the_loss(graph: Graph) -> None:
-    """Let gradients be those of the loss alone, the first output.
-
-    A model may leave other tensors that require gradients in its attributes. Eager's backward does not begin there.
-    """
-    tangents = [v for v in graph.inputs if v.kind == "tangent"]
-    for value in tangents[1:]:
-        alike = next(v for v in graph.output_values if v.type == value.type and v.kind != "tangent")
-        zero = Op(f"{value.name}.zero", "aten.zeros_like.default", (alike,), phase="backward")
-        zero.outputs = (Value(zero.name, value.type, zero),)
-        graph.ops.insert(graph.ops.index(alike.producer) + 1 if alike.producer else 0, zero)
-        _replace(graph, value, zero.outputs[0])
-        graph.inputs.remove(value)
-
-
-def _replace(graph: Graph, old: Value, new: Value) -> None:
-    """Let a value stand wherever another does."""
-    for op in graph.users[old.name]:
-        op.replace_inputs({old: new})
-    for value in (v for op in graph.ops for v in op.outputs if v.base == old.name):
-        value.base = new.name
-    graph.outputs = [replace(o, value=new) if o.value is old else o for o in graph.outputs]
 
 
 def _recomputes(captured: Captured) -> bool:
