@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
 from torchplace.compiler.recurrent import steps_left_out
 from torchplace.compiler.substitutes import substitute, substituted
+from torchplace.compiler.warned import warned_at_capture
 
 WANTED: Mapping[str, Any] = {
     "allow_rnn": True,  # recurrent layers; by itself, Dynamo leaves them to eager
@@ -97,12 +99,13 @@ class Settings:
         """Set them: a frame is going to be compiled."""
         prepare()
         substitute()
-        self._stack.enter_context(config.patch(ignore_logging_functions=_logging(), **WANTED))
+        self._stack.enter_context(config.patch(ignore_logging_functions={*_logging(), warnings.warn}, **WANTED))
         self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
         self._stack.enter_context(substituted())
         self._stack.enter_context(hooked_modules())
+        self._stack.enter_context(warned_at_capture())
         self._stack.enter_context(checks_in_graphs())
         self._stack.enter_context(strays.unseen())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
