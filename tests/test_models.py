@@ -538,3 +538,31 @@ def test_a_tensor_that_is_made_to_require_gradients_breaks_no_graph() -> None:
     for mine, theirs in zip(placed.parameters(), eager.parameters(), strict=True):
         close(mine.grad, theirs.grad)
     assert [plan.broken for plan in tp.plans(placed)] == [""]
+
+
+class Guarding(nn.Module):
+    """Tries what does not fit first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 4)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        try:
+            return self.inner(x[:, :3])  # type: ignore[no-any-return]
+        except RuntimeError:
+            return self.inner(x)  # type: ignore[no-any-return]
+
+
+def test_a_model_whose_capture_fails_runs_as_it_is_and_that_is_said() -> None:
+    eager, placed = pair(Guarding)
+    with pytest.warns(UserWarning, match=r"something of 'Guarding' cannot be captured.*sizes \(4, 3\)"):
+        found = trained(placed, ROWS)
+    for mine, theirs in zip(found, trained(eager, ROWS), strict=True):
+        close(mine, theirs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        placed(ROWS)  # it is said once
+    assert placed.calls == 2, "nothing is done twice"

@@ -87,7 +87,7 @@ class Capturer:
         """
         self.handler, self.name, self.names, self.dry = handler, name, names, dry
         self.arguments = arguments
-        self.captures = 0
+        self.captures = self.made = 0  # begun, and come to their end
         self.left = LeftOut(name)
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
@@ -95,6 +95,7 @@ class Capturer:
         session = _Session(self, module, inputs)
         runner = leave_out_unreached(session.compile(), session.reaches)
         session.forget_inputs()
+        self.made += 1
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
 

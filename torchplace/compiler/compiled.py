@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
+from torch.utils import _pytree as pytree
 
 from torchplace.compiler.dynamo import call_of
 from torchplace.compiler.settings import Settings
@@ -46,6 +47,8 @@ class _Compiled:
         whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
         told: Any = None if whole else backend
         self._settings = Settings(told)
+        self._may_be_left = not whole and not getattr(backend, "dry", False)
+        self._left: set[Any] = set()  # calls of which nothing could be captured
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         while True:
@@ -65,6 +68,27 @@ class _Compiled:
         return result
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""
+        kind = _kind_of_call(args, kwargs) if self._left else None
+        if kind is not None and kind in self._left:
+            return self._function(*args, **kwargs)
+        broken, made = self._settings.broken, getattr(self._backend, "made", 0)
+        try:
+            return self._captured(args, kwargs)
+        except CaptureError as error:
+            begun = broken or made != getattr(self._backend, "made", 0)  # a part of the call may have been done
+            if begun or not isinstance(error.__cause__, TorchDynamoException) or not self._may_be_left:
+                raise
+            self._settings.broken = broken  # what has failed was no break
+            try:
+                result = self._function(*args, **kwargs)
+            except Exception as wrong:
+                raise error from wrong
+            self._backend.left.add(str(error))  # type: ignore[attr-defined]
+            self._left.add(_kind_of_call(args, kwargs))
+            return result
+
+    def _captured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it; each size is captured by itself from now on, where some op takes no symbols for sizes."""
         try:
             return _raising_ours(self._compiled, self._name, args, kwargs)
@@ -82,6 +106,12 @@ class _Compiled:
         own = {"isolate_recompiles": True, "recompile_limit": _RECOMPILES}
         made: Callable[..., Any] = torch.compile(self._function, backend=self._backend, **own, **options)  # type: ignore[call-overload]  # the stub lacks both
         return made
+
+
+def _kind_of_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What calls have in common whose captures do: whether there are gradients, and what the tensors are."""
+    tensors = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, torch.Tensor)]
+    return torch.is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors)
 
 
 def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
