@@ -153,3 +153,65 @@ def test_a_backward_that_is_compiled_within_a_frame_does_not_wait_for_ever() -> 
     assert not thread.is_alive()
     for a, b in zip(found[0], reference(points("as given")), strict=True):
         torch.testing.assert_close(a, b)
+
+
+class Square(torch.autograd.Function):
+    """Saves what its backward needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, tangent: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return tangent * 2 * x
+
+
+class Slope(nn.Module):
+    """The gradient of what a part makes, derived again in training."""
+
+    def __init__(self, part: nn.Module, function: Leaf = torch.tanh) -> None:
+        super().__init__()
+        self.part, self.function = part, function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.part(x)
+        (slope,) = torch.autograd.grad(self.function(y[0] if isinstance(y, tuple) else y).sum(), x, create_graph=True)
+        return slope
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(6, 6)
+    layer.register_full_backward_hook(lambda *_: None)
+    return layer
+
+
+TWICE: dict[str, Callable[[], nn.Module]] = {
+    "a function": lambda: Slope(nn.Linear(6, 6), Square.apply),
+    "a hook": lambda: Slope(hooked()),
+    "a layer that is an op": lambda: Slope(nn.GRU(6, 4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:something of 'Slope' cannot be captured")
+@pytest.mark.parametrize("make", TWICE.values(), ids=TWICE)
+def test_nothing_of_a_second_derivative_is_lost(make: Callable[[], nn.Module]) -> None:
+    torch.compiler.reset()
+    found = []
+    for place in (False, True):
+        torch.manual_seed(0)
+        model = make()
+        call = tp.compile(model, **PLACED) if place else model
+        x = torch.ones(3, 6).cumsum(0).div(7).requires_grad_()
+        call(x).square().sum().backward()
+        found.append([x.grad, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_a_step_says_what_it_cannot_derive_twice() -> None:
+    torch.compiler.reset()
+    step = tp.compile(TWICE["a function"](), loss_fn=lambda slope: slope.square().sum(), microbatches=2, **PLACED)
+    with pytest.raises(tp.CaptureError, match=r"a derivative of a derivative, with an autograd.Function"):
+        step(torch.ones(4, 6, requires_grad=True))

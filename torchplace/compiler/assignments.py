@@ -60,16 +60,44 @@ def _let(self: OutputGraph, returned: list[Any], tx: Any) -> None:
     """
 
 
+def derives_twice(module: fx.GraphModule) -> bool:
+    """Whether Dynamo's graph has derivatives that are to be derived again."""
+    return any(_bound(node).arguments.get("create_graph") for node in _derivatives(module))
+
+
 def keep_graphs(module: fx.GraphModule) -> None:
-    """Let the derivatives in Dynamo's graph leave what they go through, for the backward that is captured behind it."""
-    found = module.graph.find_nodes(op="call_function", target=torch.autograd.grad)
+    """Let the derivatives in Dynamo's graph leave what they go through, for the backward that is captured behind it.
+
+    Raises:
+        NotImplementedError: there may be a derivative of a derivative through an `autograd.Function`. AOTAutograd loses
+            it: what its forward saves has no gradients there.
+    """
+    if derives_twice(module) and _has_functions(module):
+        raise NotImplementedError("a derivative of a derivative, with an autograd.Function (or a hook) in the graph")
+    found = _derivatives(module)
     for node in found:
-        bound = _grad.bind(*node.args, **node.kwargs)
+        bound = _bound(node)
         bound.arguments["retain_graph"] = True
         node.args, node.kwargs = bound.args, bound.kwargs
     if found:
         module.recompile()
 
+
+def _derivatives(module: fx.GraphModule) -> list[fx.Node]:
+    return list(module.graph.find_nodes(op="call_function", target=torch.autograd.grad))
+
+
+def _bound(node: fx.Node) -> inspect.BoundArguments:
+    return _grad.bind(*node.args, **node.kwargs)
+
+
+def _has_functions(module: fx.GraphModule) -> bool:
+    graphs = [inner.graph for inner in module.modules() if isinstance(inner, fx.GraphModule)]
+    return any(getattr(node.target, "__name__", "") == _FUNCTION for graph in graphs for node in graph.nodes)
+
+
+_FUNCTION = "autograd_function_apply"
+"""What an `autograd.Function` is in Dynamo's graphs."""
 
 _grad = inspect.signature(torch.autograd.grad)
 

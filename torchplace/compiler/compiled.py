@@ -136,6 +136,8 @@ _FAKE_CALL = re.compile(
 def explain(error: Exception) -> str:
     """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith("backend=") and lines[0].endswith("raised:"):  # it was ours that did
+        lines = lines[1:]
     said = lines[:1] or [type(error).__name__]
     for start in ("Explanation: ", "Developer debug context: raised exception "):
         said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]

@@ -18,7 +18,7 @@ from torch._functorch._aot_autograd import graph_compile
 from torch._functorch.partitioners import default_partition
 from torch.utils._python_dispatch import _disable_current_modes
 
-from torchplace.compiler.assignments import keep_graphs
+from torchplace.compiler.assignments import derives_twice, keep_graphs
 from torchplace.compiler.hidden_writes import hide_writes
 from torchplace.compiler.recurrent import keep_recurrent, step_by_step
 
@@ -129,7 +129,8 @@ def compile_with_aot(
 
         return compiler
 
-    keep_recurrent(module)
+    if not derives_twice(module):  # the ops of recurrent layers have one derivative
+        keep_recurrent(module)
     keep_graphs(module)
     hide_writes(module)
     backend = aot_autograd(

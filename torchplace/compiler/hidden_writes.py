@@ -35,8 +35,9 @@ def _write(tensor: torch.Tensor, values: torch.Tensor) -> None:
 
 def alike(tensor: Any, values: Any) -> bool:
     """Whether two variables of Dynamo's have tensors of the same shape and dtype."""
-    mine, theirs = (variable.as_proxy().node.meta["example_value"] for variable in (tensor, values))
-    return bool(mine.dtype == theirs.dtype and mine.shape == theirs.shape)
+    mine, theirs = (variable.as_proxy().node.meta.get("example_value") for variable in (tensor, values))
+    known = isinstance(mine, torch.Tensor) and isinstance(theirs, torch.Tensor)
+    return known and mine.dtype == theirs.dtype and mine.shape == theirs.shape
 
 
 def hide_writes(module: fx.GraphModule) -> None:
