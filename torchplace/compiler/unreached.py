@@ -65,6 +65,7 @@ def leave_out_unreached(runner: Callable[..., Any], reaches: Reaches) -> Callabl
 
 def _backward(results: Sequence[Any], args: Sequence[Any]) -> Any:
     """The backward of the graph that gave some results; None where there is none. An input may be a result, too."""
-    before = [arg.grad_fn for arg in args if isinstance(arg, torch.Tensor)]
     nodes = [result.grad_fn for result in results if isinstance(result, torch.Tensor)]
-    return next((node for node in nodes if dynamo.is_backward_of_graph(node) and node not in before), None)
+    nodes = [node for node in nodes if dynamo.is_backward_of_graph(node)]
+    before = [arg.grad_fn for arg in args if isinstance(arg, torch.Tensor)] if nodes else []
+    return next((node for node in nodes if node not in before), None)
