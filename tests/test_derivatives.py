@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.autograd import functional
 
 import torchplace as tp
 
@@ -215,3 +216,41 @@ def test_a_step_says_what_it_cannot_derive_twice() -> None:
     step = tp.compile(TWICE["a function"](), loss_fn=lambda slope: slope.square().sum(), microbatches=2, **PLACED)
     with pytest.raises(tp.CaptureError, match=r"a derivative of a derivative, with an autograd.Function"):
         step(torch.ones(4, 6, requires_grad=True))
+
+
+FUNCTIONAL: dict[str, Callable[..., Any]] = {
+    "vjp": lambda f, x: functional.vjp(f, x, torch.ones_like(x), create_graph=True)[1],
+    "jacobian": lambda f, x: functional.jacobian(f, x, create_graph=True),
+    "hessian": lambda f, x: functional.hessian(lambda v: f(v).sum(), x, create_graph=True),
+    "jvp": lambda f, x: functional.jvp(f, x, torch.ones_like(x), create_graph=True)[1],
+    "hvp": lambda f, x: functional.hvp(lambda v: f(v).sum(), x, torch.ones_like(x), create_graph=True)[1],
+}
+
+
+class Derived(nn.Module):
+    """What `torch.autograd.functional` makes of a layer."""
+
+    def __init__(self, derive: Callable[..., Any]) -> None:
+        super().__init__()
+        self.derive, self.layer = derive, nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.derive(lambda v: self.layer(v).tanh(), x)
+        return found
+
+
+@pytest.mark.filterwarnings("ignore:something of 'Derived' cannot be captured")
+@pytest.mark.parametrize("name", FUNCTIONAL)
+def test_derivatives_of_functions(name: str) -> None:
+    torch.compiler.reset()
+    found = []
+    for place in (False, True):
+        torch.manual_seed(0)
+        model = Derived(FUNCTIONAL[name])
+        call = tp.compile(model, **PLACED) if place else model
+        call(torch.ones(3, 6).cumsum(0).div(7)).square().sum().backward()
+        found.append([p.grad for p in model.parameters()])
+        if place and name in ("vjp", "jacobian", "hessian"):
+            (plan,) = tp.plans(call)
+            assert not plan.broken
+    torch.testing.assert_close(found[1], found[0])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from torch._dynamo.exc import TorchRuntimeError
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
+from torch.autograd import functional
 from torch.nn.modules import transformer
 
 from torchplace.compiler.ctc import ctc_loss
@@ -39,9 +42,15 @@ def _settings_kept(*_: Any, **__: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def _to_follow(function: Any) -> Callable[..., Any]:
+    """A function of Python's like another: Dynamo has a rule for that one, and follows this."""
+    return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+
+
 _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.ctc_loss: ctc_loss,
     torch.backends.cudnn.flags: _settings_kept,
+    **{derive: _to_follow(derive) for derive in (functional.vjp, functional.jacobian, functional.hessian)},
 }
 """Those that Dynamo has rules of its own for."""
 
@@ -49,11 +58,20 @@ _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
 def substituted() -> AbstractContextManager[Any]:
     """Within, Dynamo traces what we have in place of those that it has rules of its own for."""
     handlers = {function: functools.partial(_inline, ours) for function, ours in _INSTEAD.items()}
+    handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
     return mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers)
 
 
 def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
     return traced_call(tx, ours, args, kwargs)
+
+
+_REFUSED: Sequence[Callable[..., Any]] = (functional.jvp, functional.vhp, functional.hvp)
+"""Those that derive twice what Dynamo would have captured in parts by then, which have one derivative."""
+
+
+def _refuse(name: str, *_: Any, **__: Any) -> Any:
+    raise TorchRuntimeError(f"torch.autograd.functional.{name} derives twice what is captured in parts")
 
 
 def traced_call(tx: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
