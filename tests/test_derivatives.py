@@ -13,6 +13,7 @@ from torch import nn
 from torch.autograd import functional
 
 import torchplace as tp
+from tests.pairs import Square, twice
 
 PLACED = {"topology": "local:2", "solver": "random", "cost": "roofline"}
 Leaf = Callable[[torch.Tensor], torch.Tensor]
@@ -156,20 +157,6 @@ def test_a_backward_that_is_compiled_within_a_frame_does_not_wait_for_ever() -> 
         torch.testing.assert_close(a, b)
 
 
-class Square(torch.autograd.Function):
-    """Saves what its backward needs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, tangent: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
-        return tangent * 2 * x
-
-
 class Slope(nn.Module):
     """The gradient of what a part makes, derived again in training."""
 
@@ -200,14 +187,12 @@ TWICE: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("make", TWICE.values(), ids=TWICE)
 def test_nothing_of_a_second_derivative_is_lost(make: Callable[[], nn.Module]) -> None:
     torch.compiler.reset()
+    eager, model = twice(make)
     found = []
-    for place in (False, True):
-        torch.manual_seed(0)
-        model = make()
-        call = tp.compile(model, **PLACED) if place else model
+    for call in (eager, tp.compile(model, **PLACED)):
         x = torch.ones(3, 6).cumsum(0).div(7).requires_grad_()
         call(x).square().sum().backward()
-        found.append([x.grad, *(p.grad for p in model.parameters())])
+        found.append([x.grad, *(p.grad for p in call.parameters())])
     torch.testing.assert_close(found[1], found[0])
 
 
@@ -243,14 +228,11 @@ class Derived(nn.Module):
 @pytest.mark.parametrize("name", FUNCTIONAL)
 def test_derivatives_of_functions(name: str) -> None:
     torch.compiler.reset()
-    found = []
-    for place in (False, True):
-        torch.manual_seed(0)
-        model = Derived(FUNCTIONAL[name])
-        call = tp.compile(model, **PLACED) if place else model
+    eager, model = twice(lambda: Derived(FUNCTIONAL[name]))
+    placed = tp.compile(model, **PLACED)
+    for call in (eager, placed):
         call(torch.ones(3, 6).cumsum(0).div(7)).square().sum().backward()
-        found.append([p.grad for p in model.parameters()])
-        if place and name in ("vjp", "jacobian", "hessian"):
-            (plan,) = tp.plans(call)
-            assert not plan.broken
-    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close([p.grad for p in placed.parameters()], [p.grad for p in eager.parameters()])
+    if name in ("vjp", "jacobian", "hessian"):
+        (plan,) = tp.plans(placed)
+        assert not plan.broken

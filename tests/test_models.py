@@ -21,25 +21,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 import torchplace as tp
+from tests.pairs import Make, Square, pair
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
 
-Make = Callable[[], nn.Module]
 LOG = logging.getLogger("talking")
 
 
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-
-
-def pair(make: Make, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """The same model twice, in eager and placed on two devices."""
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(make())
-    eager, placed = models
-    return eager, tp.compile(placed, **{"topology": "local:2", "solver": "random", "seed": 2, **options})
 
 
 def close(found: Any, expected: Any) -> None:
@@ -138,19 +128,6 @@ class Checkpointed(nn.Module):
         for block in self.blocks:
             x = x + checkpoint(block, x, use_reentrant=self.reentrant)
         return x
-
-
-class Square(torch.autograd.Function):
-    """A function with a backward of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return 2 * ctx.saved_tensors[0] * gradient
 
 
 @torch.library.custom_op("torchplace_tests::square", mutates_args=())

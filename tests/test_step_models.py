@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torchplace as tp
+from tests.pairs import twice
 from tests.stepping import cut, differences, eager_step, state
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
@@ -127,11 +128,7 @@ def loss_of(output: Any) -> Tensor:
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_a_step_is_what_eager_does(make: Callable[[], nn.Module]) -> None:
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(make())
-    eager, model = models
+    models = eager, model = twice(make)
     number = MODELS.index(make)
     schedule = SCHEDULES[number % len(SCHEDULES)]
     placed = {"topology": "local:2", "solver": "random", "seed": number, "schedule": schedule}

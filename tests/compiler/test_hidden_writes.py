@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torchplace as tp
+from tests.pairs import pair, twice
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
 
@@ -48,28 +49,22 @@ class Model(nn.Module):
         return self.b(torch.tanh(self.a(x)))  # type: ignore[no-any-return]
 
 
-def made(write: Callable[[Model], None]) -> Model:
-    torch.manual_seed(0)
-    return Model(write)
-
-
 @pytest.mark.parametrize("write", [masked, clamped, normed, averaged])
 def test_writes_are_eagers(write: Callable[[Model], None]) -> None:
-    eager, model = made(write), made(write)
-    placed = tp.compile(model, topology="local:2", solver="random")
+    eager, placed = pair(lambda: Model(write))
     for _ in range(2):
         found, expected = placed(ROWS), eager(ROWS)
         torch.testing.assert_close(found, expected)
         for output in (found, expected):
             output.square().sum().backward()
-    same(model, eager)
+    same(placed, eager)
     (plan,) = tp.plans(placed)
     assert not plan.broken
 
 
 @pytest.mark.parametrize("write", [masked, clamped, normed, averaged])
 def test_steps_write_at_every_microbatch(write: Callable[[Model], None]) -> None:
-    eager, model = made(write), made(write)
+    eager, model = twice(lambda: Model(write))
     step = tp.compile(model, loss_fn=F.mse_loss, microbatches=2, reduction="sum", topology="local:2", solver="random")
     step(ROWS, target=torch.zeros(4, 6))
     for rows in ROWS.split(2):
@@ -77,7 +72,7 @@ def test_steps_write_at_every_microbatch(write: Callable[[Model], None]) -> None
     same(model, eager)
 
 
-def same(model: Model, eager: Model) -> None:
+def same(model: nn.Module, eager: nn.Module) -> None:
     for mine, theirs in zip(model.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
         torch.testing.assert_close(mine.grad, theirs.grad)
@@ -89,13 +84,8 @@ def test_what_gradients_go_through_is_left_alone() -> None:
             scaled = self.b.bias.data.mul_(self.a.bias)
             return self.a(x) + scaled  # type: ignore[no-any-return]
 
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(Returning(masked))
-    eager, model = models
-    placed = tp.compile(model, topology="local:2", solver="random")
+    eager, placed = pair(lambda: Returning(masked))
     for call in (eager, placed):
         call(ROWS).square().sum().backward()
-    torch.testing.assert_close(model.a.bias.grad, eager.a.bias.grad)
-    torch.testing.assert_close(model.b.bias, eager.b.bias)
+    torch.testing.assert_close(placed.a.bias.grad, eager.a.bias.grad)
+    torch.testing.assert_close(placed.b.bias, eager.b.bias)

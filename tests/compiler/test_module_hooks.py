@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import torchplace as tp
+from tests.pairs import twice
 from torchplace.errors import ExecutionError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
@@ -45,14 +46,12 @@ class Model(nn.Module):
 
 def pair(listen: Callable[[nn.Module, Heard], None], **options: Any) -> list[tuple[Any, nn.Module, Heard]]:
     """The model in eager and placed, each as it is called, itself, and what its hooks have heard."""
-    made = []
-    for place in (False, True):
-        torch.manual_seed(0)
-        model, heard = Model(), Heard()
-        listen(model, heard)
-        given = {"topology": "local:2", "solver": "random", "seed": 2, **options}
-        made.append((tp.compile(model, **given) if place else model, model, heard))
-    return made
+    models, heard = twice(Model), (Heard(), Heard())
+    for model, own in zip(models, heard, strict=True):
+        listen(model, own)
+    eager, placed = models
+    call = tp.compile(placed, **{"topology": "local:2", "solver": "random", "seed": 2, **options})
+    return [(eager, eager, heard[0]), (call, placed, heard[1])]
 
 
 def listen(model: nn.Module, heard: Heard) -> None:

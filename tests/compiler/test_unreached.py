@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import torchplace as tp
+from tests.pairs import pair, twice
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
 
@@ -38,14 +39,6 @@ class Passing(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return x, x.view(-1), self.a(x), self.b(x)
-
-
-def pair(make: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(make())
-    return models[0], tp.compile(models[1], topology="local:2", solver="random")
 
 
 def gradients(model: nn.Module) -> list[Tensor | None]:
@@ -120,10 +113,7 @@ class Keeping(Heads):
 
 @pytest.mark.parametrize("make", [Heads, Keeping])
 def test_steps_leave_them_out_too(make: Callable[[], Heads]) -> None:
-    torch.manual_seed(0)
-    eager = make()
-    torch.manual_seed(0)
-    model = make()
+    eager, model = twice(make)
     options = {"microbatches": 3, "topology": "local:2", "solver": "random"}
     tp.compile(model, loss_fn=lambda outputs: outputs[0].sum(), reduction="sum", **options)(ROWS)
     eager(ROWS)[0].sum().backward()

@@ -41,8 +41,9 @@ def test_numbers_of_a_model() -> None:
 def test_a_step_says_what_it_changes_once() -> None:
     model = Counting()
     step = tp.compile(model, loss_fn=lambda output: output.sum(), microbatches=3, topology="local:2", solver="random")
-    with pytest.warns(UserWarning, match=r"'Counting' changes 'inner.calls': .* once for its 3 micro-batches"):
+    with pytest.warns(UserWarning, match=r"'Counting' changes 'inner.calls': .* once for its 3 micro-batches") as said:
         step(torch.ones(6, 4))
+    assert said[0].filename == __file__
     assert model.inner.calls == 1
     assert model.seen == 3
 

@@ -87,7 +87,7 @@ class Capturer:
         """
         self.handler, self.name, self.names, self.dry = handler, name, names, dry
         self.arguments = arguments
-        self.captures = self.made = 0  # begun, and come to their end
+        self.captures = 0
         self.left = LeftOut(name)
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
@@ -95,7 +95,6 @@ class Capturer:
         session = _Session(self, module, inputs)
         runner = leave_out_unreached(session.compile(), session.reaches)
         session.forget_inputs()
-        self.made += 1
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
 
@@ -108,7 +107,6 @@ class _Session:
     """The capture of one graph: holds what the callbacks of AOTAutograd share."""
 
     def __init__(self, capturer: Capturer, module: fx.GraphModule, inputs: Sequence[Any]) -> None:
-        capturer.captures += 1
         self.capturer, self.module, self.inputs = capturer, module, inputs
         self.handler = capturer.handler
         placeholders = module.graph.find_nodes(op="placeholder")
@@ -123,7 +121,7 @@ class _Session:
         self.around = device_around()
 
     def compile(self) -> Callable[..., Any]:
-        return dynamo.compile_with_aot(
+        runner = dynamo.compile_with_aot(
             self.module,
             self.inputs,
             partition=self._partition,
@@ -131,6 +129,8 @@ class _Session:
             backward=lambda _: self.runners[1],
             inference=self._inference,
         )
+        self.capturer.captures += 1
+        return runner
 
     def forget_inputs(self) -> None:
         """Hold the caller's tensors no longer: AOTAutograd keeps our callbacks for as long as the graph lives."""

@@ -69,14 +69,13 @@ class _Compiled:
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""
-        kind = _kind_of_call(args, kwargs) if self._left else None
-        if kind is not None and kind in self._left:
+        if self._left and _kind_of_call(args, kwargs) in self._left:
             return self._function(*args, **kwargs)
-        broken, made = self._settings.broken, getattr(self._backend, "made", 0)
+        broken, captures = self._settings.broken, getattr(self._backend, "captures", 0)
         try:
             return self._captured(args, kwargs)
         except CaptureError as error:
-            begun = broken or made != getattr(self._backend, "made", 0)  # a part of the call may have been done
+            begun = broken or captures != getattr(self._backend, "captures", 0)  # a part of the call may have been done
             if begun or not isinstance(error.__cause__, TorchDynamoException) or not self._may_be_left:
                 raise
             self._settings.broken = broken  # what has failed was no break

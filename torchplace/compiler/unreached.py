@@ -18,6 +18,9 @@ Reaches = Sequence[frozenset[int]]
 """For each input of a graph: which of the graph's outputs have to have gradients, one at least, for it to get one."""
 
 
+_NONE: frozenset[int] = frozenset()
+
+
 def reaches_of(joint: fx.GraphModule, outputs: int) -> Reaches:
     """Read it off a joint graph; nothing where each gradient needs all that the others do.
 
@@ -25,18 +28,19 @@ def reaches_of(joint: fx.GraphModule, outputs: int) -> Reaches:
         joint: forward and backward; its outputs are those of the forward, then a gradient for each input.
         outputs: how many are the forward's.
 
-    Cost: linear in the edges.
+    Cost: linear in the edges times the outputs that have gradients.
     """
     node = joint.graph.output_node()
     results, descriptions = node.args[0], node.meta.get("desc") or []
     assert isinstance(results, (tuple, list))
     places = {description: i for i, description in enumerate(descriptions[:outputs])}
-    reached: dict[fx.Node, frozenset[int]] = {}
+    tangents = {node: dynamo.tangent_of(node) for node in joint.graph.find_nodes(op="placeholder")}
+    reached = {node: frozenset({places[tangent]}) for node, tangent in tangents.items() if tangent in places}
+    if len(reached) < 2:
+        return ()
     for each in joint.graph.nodes:
-        tangent = dynamo.tangent_of(each) if each.op == "placeholder" else None
-        own = frozenset({places[tangent]} if tangent in places else ())
-        reached[each] = own.union(*(reached[other] for other in each.all_input_nodes))
-    found = [reached[r] if isinstance(r, fx.Node) else frozenset[int]() for r in results[outputs:]]
+        reached[each] = reached.get(each, _NONE).union(*(reached[other] for other in each.all_input_nodes))
+    found = [reached[r] if isinstance(r, fx.Node) else _NONE for r in results[outputs:]]
     return found if len({f for f in found if f}) > 1 else ()
 
 

@@ -25,11 +25,11 @@ def numbers_of(model: Any) -> Numbers:
 
 def warn_of_changed(before: Numbers, model: Any, name: str, microbatches: int) -> None:
     """Warn of numbers that a step has changed, once instead of at each micro-batch."""
-    now = numbers_of(model)
+    now = numbers_of(model) if before else {}
     changed = [path for path, value in before.items() if now.get(path, value) != value]
-    if changed and microbatches > 1:
+    if changed:
         warnings.warn(
             f"the forward of {name!r} changes {', '.join(map(repr, changed[:3]))}: a number of Python, which a step "
             f"changes once for its {microbatches} micro-batches, not for each; what counts them should be a buffer",
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -22,7 +22,7 @@ from torchplace.errors import CaptureError, ExecutionError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
-from torchplace.runtime.counting import Numbers, numbers_of, warn_of_changed
+from torchplace.runtime.counting import numbers_of, warn_of_changed
 from torchplace.runtime.executable import Executable
 from torchplace.runtime.gradients import Gradients
 from torchplace.runtime.microbatches import BatchDims, Split, Splitter, call_of, weighted
@@ -85,7 +85,6 @@ class Step:
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._running = threading.local()  # its `row`, in the thread that runs it
         self._ran: list[Executable] = []
-        self._counted: Numbers | None = None
         if isinstance(model, nn.Module):
             session.model = weakref.ref(model)
             _call_home(model, own_device())
@@ -185,9 +184,7 @@ class Step:
             _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
         finally:
             self._running.row = None
-            counted, self._counted = self._counted, None
-        if counted is not None:
-            warn_of_changed(counted, self.model, self.name, len(row.calls))
+        warn_of_changed(row.counted, self.model, self.name, len(row.calls))
 
     def _compiled_for(self, returned: bool) -> Callable[..., Any]:
         if returned not in self._compiled:
@@ -213,7 +210,7 @@ class Step:
     def _plan(self, captured: Captured) -> Sequence[Any]:
         """Plan what has been captured, for the micro-batches of this call."""
         row = self._current
-        self._counted = numbers_of(self.model)  # as they are before the call that is captured changes them
+        row.counted = numbers_of(self.model) if len(row.calls) > 1 else {}
         self._placed[captured, len(row.calls)] = self.session.place(captured, self._wanted(row))
         return ()
 

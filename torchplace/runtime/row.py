@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from torchplace.runtime.counting import Numbers
 from torchplace.runtime.microbatches import Call, Split, join
 from torchplace.runtime.optimizing import Optimizing
 
@@ -27,6 +28,7 @@ class Row:
         output: what the model returned for the last.
         handed: the tensors that it has, in the order of the outputs of the graph.
         gradients: (inputs, their gradients) that are to go back to where the caller made them.
+        counted: plain numbers of the model before a call that is captured changes them.
     """
 
     calls: Sequence[Call]
@@ -38,6 +40,7 @@ class Row:
     output: Any = None
     handed: Sequence[Any] = ()
     gradients: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    counted: Numbers = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.leaves = [pytree.tree_leaves((c.args, c.kwargs, c.target)) for c in self.calls]

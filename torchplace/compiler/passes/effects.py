@@ -21,8 +21,10 @@ def drop_tokens(graph: Graph) -> None:
     Raises:
         CaptureError: such an op makes something.
     """
-    used = {value for op in graph.ops for value in op.inputs} | {output.value for output in graph.outputs}
     threaded = [op for op in graph.ops if op.target == _THREADED]
+    if not threaded:
+        return
+    used = {value for op in graph.ops for value in op.inputs} | {output.value for output in graph.outputs}
     tokens = {token for op in threaded for token in (op.args[0], op.outputs[0])}
     graph.ops = [_by_itself(op, used) if op.target == _THREADED else op for op in graph.ops]
     graph.inputs = [value for value in graph.inputs if value not in tokens]
@@ -32,5 +34,6 @@ def drop_tokens(graph: Graph) -> None:
 def _by_itself(op: Op, used: Collection[Any]) -> Op:
     _, callee, *args = op.args
     if not isinstance(callee, Callee) or any(value in used for value in op.outputs[1:]):
-        raise CaptureError(f"{callee} has effects and makes something ({op.source}); a step cannot have such an op")
+        name = getattr(callee, "target", callee)
+        raise CaptureError(f"{name} has effects and makes something ({op.source}); a step cannot have such an op")
     return replace(op, target=callee.target, args=tuple(args), outputs=())

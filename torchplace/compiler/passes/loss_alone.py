@@ -17,7 +17,11 @@ def only_the_loss(graph: Graph) -> None:
     tangents = [v for v in graph.inputs if v.kind == "tangent"]
     if len(tangents) > 1:
         _drop_unreached(graph, tangents[0])
+    users = graph.users
     for value in tangents[1:]:
+        if not users[value.name]:
+            graph.inputs.remove(value)
+            continue
         alike = next(v for v in graph.output_values if v.type == value.type and v.kind != "tangent")
         zero = Op(f"{value.name}.zero", "aten.zeros_like.default", (alike,), phase="backward")
         zero.outputs = (Value(zero.name, value.type, zero),)
