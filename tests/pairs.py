@@ -11,6 +11,11 @@ from torch import nn
 import torchplace as tp
 
 Make = Callable[[], nn.Module]
+ROWS = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
 def twice(make: Make) -> list[nn.Module]:
@@ -26,6 +31,20 @@ def pair(make: Make, **options: Any) -> tuple[nn.Module, nn.Module]:
     """The same model twice, in eager and placed on two devices."""
     eager, placed = twice(make)
     return eager, tp.compile(placed, **{"topology": "local:2", "solver": "random", "seed": 2, **options})
+
+
+def close(found: Any, expected: Any) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def trained(model: nn.Module, *args: Any) -> list[torch.Tensor | None]:
+    """The output, then gradients of parameters and of what the caller gave, then buffers."""
+    model.zero_grad()
+    given = [a.detach().requires_grad_() if a.is_floating_point() else a for a in args]
+    output = model(*given)
+    output.float().square().mean().backward()
+    gradients = [p.grad for p in (*model.parameters(), *given) if p.requires_grad]
+    return [output.detach(), *gradients, *(b.clone() for b in model.buffers())]
 
 
 class Square(torch.autograd.Function):
