@@ -97,11 +97,11 @@ def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, with fewer models, and each program fewer times, than for figures that are kept."""
-    models, layers = list(calibration_steps._models()), list(calibration_coruns._layers())
+    models, trained = list(calibration_steps._models()), list(calibration_coruns._models())
     monkeypatch.setattr(calibration_steps, "_models", lambda: models[-2:])
     monkeypatch.setattr(calibration_steps, "_STEPS", 2)
-    monkeypatch.setattr(calibration_coruns, "_layers", lambda: layers[:1])
-    monkeypatch.setattr(calibration_coruns, "CALLS", 2)
+    monkeypatch.setattr(calibration_coruns, "_models", lambda: trained[:1])
+    monkeypatch.setattr(calibration_coruns, "_ROUNDS", 1)
     monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(op_times, "ROUNDS", 1)
     monkeypatch.setattr(calibration_programs, "CALLS", 4)

@@ -102,12 +102,13 @@ class _Simulation:
         """What a segment asks of its device."""
         known = self.loads.get(name)
         if known is None:
-            known = self.loads[name] = self.load([self.ops[op] for op in self.program.segments[name].ops], device)
+            ops = [self.ops[op] for op in self.program.segments[name].ops]
+            known = self.loads[name] = self.load(ops, device, self.topology.host.instruction)
         return known
 
-    def load(self, ops: list[Op], device: str) -> Load:
-        """What ops ask of a device together with the instruction that runs them: the mean demand, by their time."""
-        where, dispatch = self.topology.device(device), self.topology.host.instruction
+    def load(self, ops: list[Op], device: str, dispatch: float = 0.0) -> Load:
+        """What ops ask of a device, with so many seconds more for the host: the mean demand, by their time."""
+        where = self.topology.device(device)
         times = [self.cost.time(op, where) for op in ops]
         total = sum(times)
         if device not in self.corunning:
@@ -207,10 +208,14 @@ class _Device:
         return True
 
     def _accumulate(self, accumulate: Accumulate) -> Load:
-        """To read two gradients and write their sum."""
+        """To add a gradient to a sum, in place.
+
+        Two are read and one is written. A CPU's bandwidth counts what is read and what is written, but its caches also
+        fetch what is to be written: a sum in place, which has read that anyway, takes as long as a copy.
+        """
         device = self.simulation.topology.device(self.name)
-        nbytes = self.simulation.program.values[accumulate.value].nbytes
-        return Load(self.host.instruction + device.launch_overhead + 3 * nbytes / device.memory_bandwidth)
+        moved = (2 if device.kind == "cpu" else 3) * self.simulation.program.values[accumulate.value].nbytes
+        return Load(device.launch_overhead + moved / device.memory_bandwidth)
 
     def _compute(self, load: Load, now: float, done: Callable[[float], None]) -> None:
         """Let the device compute, together with what others compute that it shares something with."""

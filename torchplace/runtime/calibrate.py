@@ -45,11 +45,11 @@ def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> Cpu
         store: for the times of the programs' ops.
         told: is told how far it is, between what is timed.
 
-    Cost: about a minute on two cores.
+    Cost: about a minute and a half on two cores.
     """
     told("work at the same time", 0.0)
     slower = slowdown()
-    mixed = _mixed(store, lambda what, share: told(what, 0.1 + 0.7 * share))
+    mixed = _mixed(store, lambda what, share: told(what, 0.3 + 0.5 * share))
     told("small ops", 0.8)
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
     told("calls", 0.9)
@@ -171,7 +171,7 @@ def _pairs(timeline: Timeline) -> Iterator[tuple[Event, Event]]:
 def calibrated_figures() -> CpuFigures:
     """Figures of each of two CPU devices, with what the host adds: read from the cache, or measured now and kept.
 
-    Measuring takes about a minute; a bar on stderr says how far it is, where that is a terminal.
+    Measuring takes about a minute and a half; a bar on stderr says how far it is, where that is a terminal.
     """
     threads = pair_threads()
     figures = cpu_figures(threads)

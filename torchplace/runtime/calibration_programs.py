@@ -119,11 +119,6 @@ def run(model: nn.Module, x: torch.Tensor, store: CostStore, place: Place) -> Ra
     return Ran(ready.topology, ready.program, ready.graph, cost, timelines)
 
 
-def by_branch(captured: Captured) -> dict[str, str]:
-    """A device for each branch."""
-    return {op.name: f"cpu:{int('branches.1' in op.module)}" for op in captured.graph.ops}
-
-
 def at_random(seed: int, run_length: int) -> Place:
     """Runs of so many ops, on average, change places."""
 

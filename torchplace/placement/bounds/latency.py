@@ -47,7 +47,7 @@ def _least_part(part: Part, work: Work, machines: list[Machine], cost: ComputeCo
         cases += [case.alone()] if host.start else []
     bound = weakest(cases)
     calls = host.call + host.argument * (len(part.graph.inputs) + len(part.graph.outputs))
-    return bound._replace(seconds=bound.seconds + calls + (host.instruction if part.graph.ops else 0.0))
+    return bound._replace(seconds=bound.seconds + calls + (host.instruction if part.in_segments else 0.0))
 
 
 class _Case:

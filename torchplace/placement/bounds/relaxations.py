@@ -49,7 +49,8 @@ def lower_bound(evaluator: Evaluator, objective: str = "latency", pins: Mapping[
         objective == "throughput" or count > 1
     ):  # each micro-batch of a step keeps the busiest device as long as one does
         seen = machines(topology, apart, _PAIRS if len(work.parts) > 1 else _MACHINES)
-        period = least_period(work, seen, evaluator.cost, wires, topology.host.instruction)
+        instruction = topology.host.instruction if all(part.in_segments for part in work.parts) else 0.0
+        period = least_period(work, seen, evaluator.cost, wires, instruction)
         found.append(Bound(count * period.seconds, period.source))
     if objective != "throughput":
         found.append(least_step(work, machines(topology, apart, _MACHINES), evaluator.cost, wires, topology.host))

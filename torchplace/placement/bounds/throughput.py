@@ -32,7 +32,7 @@ def least_period(work: Work, machines: list[Machine], cost: ComputeCost, wires: 
         machines: what a part can see.
         cost: seconds of an op on a device.
         wires: what transfers cost.
-        instruction: seconds that an instruction keeps a device beyond its ops.
+        instruction: seconds that a segment keeps a device beyond its ops.
 
     Cost: near-linear, for each case, but for the linear program (`solved_prices`).
     """

@@ -61,6 +61,11 @@ class Part:
         rows = [np.min([known[plain(d)] for d in sort.likes], axis=0) for sort in machine]
         return np.array(rows).reshape(len(machine), len(self.graph.ops))
 
+    @property
+    def in_segments(self) -> bool:
+        """Whether there are ops, and all run in segments: none is an update, which costs no more than its op."""
+        return bool(self.graph.ops) and not any(op.mutates for op in self.graph.ops)
+
 
 @dataclass(frozen=True)
 class Work:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torchplace.errors import TopologyError
 from torchplace.placement.topology.atomic import write_whole
 
-_VERSION = 8  # of what is measured, and how: figures of another version are measured again
+_VERSION = 9  # of what is measured, and how: figures of another version are measured again
 
 
 class CpuFigures(BaseModel):

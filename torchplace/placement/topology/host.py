@@ -14,7 +14,7 @@ class Host:
     Attributes:
         call: seconds of one call of a compiled model before and after its program: guards, autograd, hand-over.
         argument: seconds for each input and output of a program.
-        instruction: seconds for which running a segment, or an update, keeps its device beyond its ops.
+        instruction: seconds for which running a segment keeps its device beyond its ops.
         send: seconds for which a send keeps its device.
         receive: seconds that a value which has come costs the device that takes it up.
         wake: seconds that a send keeps its device longer, where its receiver waits.
