@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import nn
 
 from torchplace.runtime import calibration_coruns
-from torchplace.runtime.calibration_coruns import Timed, beside, longer, slowdown
+from torchplace.runtime.calibration_coruns import Pace, Round, Timed, beside, pace, timed
 
 
-def test_a_pair_is_timed_alone_and_side_by_side() -> None:
+def test_a_pair_is_timed_alone_and_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration_coruns, "reference_seconds", lambda: 0.5)
     alone, meeting = threading.current_thread(), threading.Barrier(2)
 
     def step() -> float:
@@ -22,7 +24,7 @@ def test_a_pair_is_timed_alone_and_side_by_side() -> None:
         meeting.wait(timeout=60)  # for ever, if the other did not run at the same time
         return 1.5
 
-    assert longer([step, step]) == pytest.approx(1.5)
+    assert timed([step, step]) == Round(alone=4.0, beside=3.0, reference=0.5)
 
 
 def test_of_three_steps_in_a_row_the_one_in_the_middle_counts() -> None:
@@ -46,40 +48,45 @@ def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_coruns, "cores", lambda: 2)
 
 
+def paced(rounds: Iterator[Round], monkeypatch: pytest.MonkeyPatch) -> Pace:
+    """What is made of rounds, of two models in turn."""
+    monkeypatch.setattr(calibration_coruns, "_step", lambda model, x: lambda: 0.0)
+    monkeypatch.setattr(calibration_coruns, "timed", lambda pair: next(rounds))
+    return pace()
+
+
 @pytest.mark.usefixtures("two_models")
-@pytest.mark.parametrize(("factors", "expected"), [([1.0, 1.2], 1.1), ([0.5, 0.6], 1.0)])
+@pytest.mark.parametrize(("factors", "expected"), [((1.0, 1.2), 1.1), ((0.5, 0.6), 1.0)])
 def test_it_is_the_mean_over_models_and_no_less_than_one(
-    factors: Sequence[float], expected: float, monkeypatch: pytest.MonkeyPatch
+    factors: tuple[float, float], expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Timed] = []
+    rounds = itertools.cycle(Round(alone=5.0, beside=5.0 * factor * 0.1, reference=0.1) for factor in factors)
+    assert paced(rounds, monkeypatch) == pytest.approx((expected, 0.1))
 
-    def step(_model: nn.Module, _x: torch.Tensor) -> Timed:
-        made.append(lambda: 0.0)
-        return made[-1]
 
-    def found(pair: Sequence[Timed]) -> float:
-        return factors[made.index(pair[0]) // 2]
-
-    monkeypatch.setattr(calibration_coruns, "_step", step)
-    monkeypatch.setattr(calibration_coruns, "longer", found)
-    assert slowdown() == pytest.approx(expected)
+@pytest.mark.usefixtures("two_models")
+def test_a_core_that_is_quicker_at_times_while_the_other_idles_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every third round the reference workload takes 2/3 of its time, and so do steps alone."""
+    usual, boosted = (Round(alone=5.0, beside=0.55, reference=reference) for reference in (0.1, 0.1 * 2 / 3))
+    rounds = itertools.cycle([usual] * 4 + [boosted] * 2)
+    assert paced(rounds, monkeypatch) == pytest.approx((1.1, 0.1))
 
 
 @pytest.mark.usefixtures("two_models", "one_thread")
 def test_models_train_whatever_the_call_that_asks_is(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
-    def note(pair: Sequence[Timed]) -> float:
-        seen.extend(timed() for timed in pair)
-        return 1.25
+    def note(pair: Sequence[Timed]) -> Round:
+        seen.extend(step() for step in pair)
+        return Round(1.0, 1.25, 1.0)
 
-    monkeypatch.setattr(calibration_coruns, "longer", note)
+    monkeypatch.setattr(calibration_coruns, "timed", note)
     with torch.no_grad():
-        assert slowdown() == 1.25
+        assert pace() == (1.25, 1.0)
     assert all(seconds > 0 for seconds in seen)
 
 
+@pytest.mark.usefixtures("two_models")
 def test_one_core_is_shared_by_demand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_coruns, "cores", lambda: 1)
-    monkeypatch.setattr(calibration_coruns, "_models", pytest.fail)
-    assert slowdown() == 1.0
+    assert paced(itertools.repeat(Round(1.0, 2.0, 1.0)), monkeypatch) == (1.0, 1.0)

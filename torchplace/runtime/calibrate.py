@@ -23,12 +23,11 @@ from torchplace.placement.topology.figures import CpuFigures, write_figures
 from torchplace.placement.topology.local import local_with, pair_threads
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.calibration_blocks import Block, Bottleneck, in_a_row
-from torchplace.runtime.calibration_coruns import slowdown
+from torchplace.runtime.calibration_coruns import pace
 from torchplace.runtime.calibration_programs import Cells, Chain, Ran, at_random, run
 from torchplace.runtime.calibration_steps import beside, step_models
 from torchplace.runtime.profile import cpu_figures
 from torchplace.runtime.progress import Tell, nobody, telling
-from torchplace.runtime.reference import reference_seconds
 
 _LONG = 60  # layers of a chain
 _AT_ONCE = 6e-6  # seconds within which a value that has come is taken up: less than any wait takes
@@ -47,13 +46,14 @@ def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> Cpu
 
     Cost: about a minute and a half on two cores.
     """
-    told("work at the same time", 0.0)
-    slower = slowdown()
-    mixed = _mixed(store, lambda what, share: told(what, 0.3 + 0.5 * share))
-    told("small ops", 0.8)
+    told("programs", 0.0)
+    mixed = _mixed(store, lambda what, share: told(what, 0.6 * share))
+    told("small ops", 0.6)
     chain = run(Chain(_LONG), torch.randn(4, 8), store, at_random(0, 10**9))
-    told("calls", 0.9)
+    told("calls", 0.65)
     call, argument = beside(step_models())
+    told("work at the same time", 0.75)
+    usual = pace()  # last: a machine that was idle may be quicker for a while
     told("what fits all of these", 0.95)
     found = {
         "call": call,
@@ -62,7 +62,7 @@ def calibrate(figures: CpuFigures, store: CostStore, told: Tell = nobody) -> Cpu
         "instruction": _instruction(mixed),
         **_hand_over(mixed),
         "start": statistics.median(min(e.start for e in t.events) for ran in mixed for t in ran.timelines),
-        "slowdown": slower,
+        **usual._asdict(),
         "contention": 0.0,
     }
     return _with_contention(figures.model_copy(update=found), mixed)
@@ -179,7 +179,6 @@ def calibrated_figures() -> CpuFigures:
         return figures
     with tempfile.TemporaryDirectory() as scratch, telling("calibrating this machine, once") as told:
         figures = calibrate(figures, CostStore(Path(scratch) / "costs.sqlite"), told)
-    reference = statistics.median(reference_seconds() for _ in range(15))
-    figures = figures.model_copy(update={"calibrated": True, "reference": reference})
+    figures = figures.model_copy(update={"calibrated": True})
     write_figures(threads, figures)
     return figures
