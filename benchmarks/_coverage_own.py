@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import rnn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks._coverage_entry import Entry
@@ -43,6 +44,15 @@ class Recurrent(nn.Module):
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
         return self.last(self.cells(self.words(words))[0])  # type: ignore[no-any-return]
+
+
+class Packed(Recurrent):
+    """The same, without the padding of sentences that are shorter than others."""
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        lengths = (words % 2 == 0).sum(1).clamp_min(1)
+        rows = rnn.pack_padded_sequence(self.words(words), lengths, batch_first=True, enforce_sorted=False)
+        return self.last(rnn.pad_packed_sequence(self.cells(rows)[0], batch_first=True)[0])  # type: ignore[no-any-return]
 
 
 class Seq2Seq(nn.Module):
@@ -122,6 +132,7 @@ def entries() -> Iterator[Entry]:
     )
     for kind in ("LSTM", "GRU"):
         yield Entry(kind.lower(), "torch", _recurrent(kind), lambda b: ((tokens(b),), {}))
+    yield Entry("packed-gru", "torch", lambda: Packed("GRU"), lambda b: ((tokens(b),), {}))
     yield Entry("nn-transformer", "torch", Seq2Seq, lambda b: ((tokens(b), tokens(b, 7)), {}))
     yield Entry("forces", "torch", Forces, lambda b: ((sound(b, 15).unflatten(1, (5, 3)),), {}))
     yield Entry("ctc", "torch", Heard, lambda b: ((sound(b, 160), tokens(b, 6) % 12), {}))

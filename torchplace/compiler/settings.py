@@ -28,6 +28,7 @@ from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
+from torchplace.compiler.packed import unchecked
 from torchplace.compiler.recurrent import steps_left_out
 from torchplace.compiler.substitutes import substitute, substituted
 from torchplace.compiler.warned import warned_at_capture
@@ -103,6 +104,7 @@ class Settings:
         self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
+        self._stack.enter_context(unchecked())
         self._stack.enter_context(substituted())
         self._stack.enter_context(hooked_modules())
         self._stack.enter_context(warned_at_capture())

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FunctionType
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from torch._dynamo import trace_rules
 from torch._dynamo.exc import TorchRuntimeError
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.autograd import functional
 from torch.nn.modules import transformer
+from torch.nn.utils import rnn
 
+from torchplace.compiler import packed
 from torchplace.compiler.ctc import ctc_loss
 
 
@@ -55,11 +58,27 @@ _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
 """Those that Dynamo has rules of its own for."""
 
 
-def substituted() -> AbstractContextManager[Any]:
-    """Within, Dynamo traces what we have in place of those that it has rules of its own for."""
-    handlers = {function: functools.partial(_inline, ours) for function, ours in _INSTEAD.items()}
+_SKIPPED: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    rnn.pack_padded_sequence: packed.pack_padded_sequence,
+    rnn.pack_sequence: packed.pack_sequence,
+    rnn.pad_packed_sequence: packed.pad_packed_sequence,
+    rnn.pad_sequence: packed.pad_sequence,
+}
+"""Those that Dynamo skips, as it does all of their file."""
+
+
+@contextmanager
+def substituted() -> Iterator[None]:
+    """Within, Dynamo traces what we have in place of those that it skips, or has rules of its own for."""
+    instead = {**_INSTEAD, **_SKIPPED}
+    handlers = {function: functools.partial(_inline, ours) for function, ours in instead.items()}
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
-    return mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers)
+    rules = dict.fromkeys(_SKIPPED, TorchInGraphFunctionVariable)
+    with (
+        mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers),
+        mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules),
+    ):
+        yield
 
 
 def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
