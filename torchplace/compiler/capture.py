@@ -24,6 +24,7 @@ from torchplace.compiler.module_hooks import link_hooks
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
 from torchplace.compiler.place import device_around, unless_elsewhere
+from torchplace.compiler.printed import split_with_prints
 from torchplace.compiler.sizes import size_conditions
 from torchplace.compiler.unreached import Reaches, leave_out_unreached, reaches_of
 
@@ -163,7 +164,7 @@ class _Session:
         parameters = {v.path: v for v in graph.inputs if v.kind == "parameter"}
         dense_gradients(graph, parameters)
         assign_phases(graph)
-        forward, backward = dynamo.split_joint(joint, inputs, forward_outputs)
+        forward, backward = split_with_prints(joint, lambda: dynamo.split_joint(joint, inputs, forward_outputs))
         names = {n.name: v for n, v in reader.values.items() if isinstance(v, Value)}
         parts = self._part(forward, names), self._part(backward, names)
         saved = [replace(o, kind="saved", device="") for o in parts[0].outputs[forward_outputs:]]

@@ -22,6 +22,7 @@ from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.utils.hooks import BackwardHook
 
+from torchplace.compiler.acts import acting
 from torchplace.compiler.substitutes import traced_call
 
 _serial = count()
@@ -136,7 +137,7 @@ def hooked_outputs(
     """
     given = [gradient.clone() for gradient in gradients]
     hooked = _modules.get(module)
-    if hooked is None:
+    if hooked is None or not acting():
         return given
     packed = _packed(given, places, size)
     for hook in hooked._get_backward_pre_hooks():  # type: ignore[no-untyped-call]
@@ -175,7 +176,7 @@ def hooked_inputs(
     """
     given = [gradient.clone() for gradient in gradients]
     hooked = _modules.get(module)
-    if hooked is None or not outputs:
+    if hooked is None or not outputs or not acting():
         return given
     packed, behind = _packed(given, places, size), _packed([o.clone() for o in outputs], outputs_places, outputs_size)
     for hook in hooked._get_backward_hooks()[0]:  # type: ignore[no-untyped-call]

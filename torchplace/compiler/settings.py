@@ -29,6 +29,7 @@ from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
 from torchplace.compiler.packed import unchecked
+from torchplace.compiler.printed import prints_in_graphs
 from torchplace.compiler.recurrent import steps_left_out
 from torchplace.compiler.substitutes import substitute, substituted
 from torchplace.compiler.warned import warned_at_capture
@@ -100,7 +101,11 @@ class Settings:
         """Set them: a frame is going to be compiled."""
         prepare()
         substitute()
-        self._stack.enter_context(config.patch(ignore_logging_functions={*_logging(), warnings.warn}, **WANTED))
+        self._stack.enter_context(
+            config.patch(
+                ignore_logging_functions={*_logging(), warnings.warn}, reorderable_logging_functions={print}, **WANTED
+            )
+        )
         self._stack.enter_context(leaves_in_graphs())
         self._stack.enter_context(unlocked_properties())
         self._stack.enter_context(steps_left_out())
@@ -108,6 +113,7 @@ class Settings:
         self._stack.enter_context(substituted())
         self._stack.enter_context(hooked_modules())
         self._stack.enter_context(warned_at_capture())
+        self._stack.enter_context(prints_in_graphs())
         self._stack.enter_context(checks_in_graphs())
         self._stack.enter_context(strays.unseen())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from torchplace.compiler.acts import only_timed
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dynamo import below_autograd, outside_modes
 from torchplace.compiler.graph import STATE, Graph, Op, Value
@@ -137,7 +138,7 @@ class _Timing:
     def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
         """Run the graph in rounds, until there are enough of them, spread over enough time, or the time is over."""
         begun, rounds = perf_counter(), 0
-        with outside_modes(), torch.no_grad(), below_autograd():
+        with outside_modes(), torch.no_grad(), below_autograd(), only_timed():
             while True:
                 self._round(begun + seconds)
                 rounds += 1

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
+from torchplace.compiler.acts import only_timed
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.dynamo import below_autograd, outside_modes
 from torchplace.compiler.graph import STATE, Graph, Op
@@ -53,7 +54,7 @@ def _measure(captured: Captured) -> dict[str, int]:
     given = Inputs(captured.examples, torch.device("cpu"), written)
     env: dict[str, Any] = {}
     found: dict[str, int] = {}
-    with outside_modes(), torch.no_grad(), below_autograd():
+    with outside_modes(), torch.no_grad(), below_autograd(), only_timed():
         for part in captured.parts:
             function = make_stamped(part, torch.device("cpu"), keys)
             for last in (False, True):  # kernels keep what they make at first
