@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import rnn
 
 import torchplace as tp
 
@@ -120,3 +121,37 @@ def scale(steps: int = 5) -> dict[str, Any]:
         losses.append(loss.item().hex())
         scales.append(scaler.get_scale())
     return {"losses": losses, "scales": scales}
+
+
+class Reader(nn.Module):
+    """Reads sentences of several lengths without their padding: how many words that are hangs on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.layer, self.last = nn.Embedding(20, 8), nn.GRU(8, 6, 2, batch_first=True), nn.Linear(6, 5)
+
+    def forward(self, words: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = rnn.pack_padded_sequence(self.words(words), lengths, batch_first=True, enforce_sorted=False)
+        read, _ = rnn.pad_packed_sequence(self.layer(packed)[0], batch_first=True)
+        result: torch.Tensor = self.last(read.tanh()).sum(1)
+        return result
+
+
+def read(steps: int = 3) -> dict[str, Any]:
+    """Train on sentences; gives losses."""
+    torch.manual_seed(0)
+    model = Reader()
+    where = {} if "RANK" in os.environ else {"topology": tp.Topology.local(2, threads=1)}
+    step = tp.compile(
+        model, loss_fn=F.cross_entropy, cost="roofline", solver="random", microbatches=2, dynamic=False, **where
+    )
+    losses = []
+    for i in range(steps):
+        draw = torch.Generator().manual_seed(i)
+        words, lengths = torch.randint(20, (4, 7), generator=draw), torch.randint(1, 8, (4,), generator=draw)
+        losses.append(step(words, lengths, target=lengths % 5).item().hex())
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.data -= 0.1 * parameter.grad
+                parameter.grad = None
+    return {"losses": losses}

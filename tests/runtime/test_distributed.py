@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.jobs import Job
-from tests.runtime.distributed_jobs import Net, make, scale, train
+from tests.runtime.distributed_jobs import Net, make, read, scale, train
 
 JOBS = "tests.runtime.distributed_jobs"
 
@@ -35,6 +35,12 @@ def test_ranks_train_as_one_process_does(tmp_path: Path) -> None:
     assert first["weights"] | second["weights"] == alone["weights"]
     assert file.read_bytes() == (tmp_path / "alone.safetensors").read_bytes(), "the whole model, by its own names"
     assert {name: t.shape for name, t in load_file(file).items()} == {n: t.shape for n, t in Net().state_dict().items()}
+
+
+def test_values_whose_sizes_hang_on_values_go_between_ranks(tmp_path: Path) -> None:
+    job = Job(f"{JOBS}:read", 2, tmp_path)
+    alone = read()
+    assert job.results() == [alone] * 2
 
 
 def test_a_gradient_that_is_infinite_on_one_rank_is_so_for_all(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 
 from tests import simulated
 from tests.jobs import Job
-from torchplace.compiler.types import ScalarType, TensorType
+from torchplace.compiler.types import ScalarType, Symbol, TensorType
 from torchplace.runtime.accelerator import link_backend
-from torchplace.runtime.wire import Wire
+from torchplace.runtime.wire import OpenWire, Wire, wire_of
 
 needs_compiler = pytest.mark.skipif(simulated.compiler() is None, reason="the simulated device is C++: no compiler")
 TRAIN = "tests.runtime.link_jobs:train"
@@ -79,3 +79,21 @@ def test_numbers_go_through_the_host_and_tensors_to_the_device() -> None:
     assert wire.direct
     assert wire.pack(torch.ones(2, 3)).device == device, "what eager has on the CPU is brought there first"
     assert Wire(TensorType("float32", (2, 3)), device).pack(torch.ones(2, 3)).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (0, 5), (3, 0), (1, 1)])
+@pytest.mark.parametrize("direct", [False, True])
+def test_tensors_whose_sizes_are_not_known_bring_them(sizes: tuple[int, ...], direct: bool) -> None:
+    unknown = Symbol("u0", 2)
+    wire = wire_of(TensorType("float32", (unknown, 5)), torch.device("cpu"), direct)
+    assert isinstance(wire, OpenWire)
+    value = torch.randn(sizes).mul(2).t().contiguous().t()
+    rows = iter(wire.rows(value))
+
+    def come(nbytes: int, directly: bool) -> torch.Tensor:
+        row, went = next(rows)
+        assert (row.numel(), went) == (nbytes, directly)
+        return row
+
+    assert torch.equal(wire.come(come), value)
+    assert next(rows, None) is None

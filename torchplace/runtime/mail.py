@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torchplace.runtime.accelerator import Parcel, SideStream, ready
 from torchplace.runtime.arena import Receiver, Sender
 from torchplace.runtime.neighbours import Neighbours
-from torchplace.runtime.wire import Wire
+from torchplace.runtime.wire import OpenWire, Wire
 
 _PATIENCE = 1.0
 """Seconds that the end of the process waits for a thread."""
@@ -115,12 +115,15 @@ class Posts:
             else:
                 self.host.send(row.cpu())
 
-    def receive(self, wire: Wire) -> Parcel:
+    def receive(self, wire: Wire | OpenWire) -> Parcel:
         """Wait for the next value."""
         with self.side.current():
-            post = self.direct if wire.direct else self.host
-            value = wire.unpack(post.receive(wire.nbytes) if wire.nbytes else torch.empty(0, dtype=torch.uint8))
+            value = wire.come(self._row)
         return self.side.parcel(value)
+
+    def _row(self, nbytes: int, direct: bool) -> torch.Tensor:
+        post = self.direct if direct else self.host
+        return post.receive(nbytes) if nbytes else torch.empty(0, dtype=torch.uint8)
 
 
 class Outbox:
@@ -168,7 +171,7 @@ class Outbox:
             self.lost(self.rank, error)
 
 
-Expected = tuple[Any, Wire]
+Expected = tuple[Any, Wire | OpenWire]
 """What a value is called, and how it comes."""
 
 

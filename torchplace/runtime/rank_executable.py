@@ -17,7 +17,7 @@ from torchplace.compiler.program import Exit, Program
 from torchplace.runtime.executable import Executable
 from torchplace.runtime.interpreter import Behind, Call, DeviceProgram, Env, Step
 from torchplace.runtime.mail import Expected
-from torchplace.runtime.wire import Wire
+from torchplace.runtime.wire import OpenWire, Wire, wire_of
 
 if TYPE_CHECKING:
     from torchplace.runtime.distributed import DistributedRuntime
@@ -52,9 +52,8 @@ class RankProgram(DeviceProgram):
         copy = send.value in self.added or self._overwritten(send.value)
 
         def action(call: Call, env: Env) -> None:
-            wire = self.wires[send.value]
-            row = wire.pack(env[key])
-            self.runtime.outbox(send.to).put(row.clone() if copy else row, wire.direct)
+            for row, direct in self.wires[send.value].rows(env[key]):
+                self.runtime.outbox(send.to).put(row.clone() if copy else row, direct)
 
         return action
 
@@ -69,7 +68,7 @@ class RankProgram(DeviceProgram):
         return Wires(self.graph, self.program, self.torch_device, bool(self.runtime.links.backend))
 
 
-class Wires(dict[str, Wire]):
+class Wires(dict[str, Wire | OpenWire]):
     """Name of a value, or of a gradient's sum -> how it goes; made when it is asked for."""
 
     def __init__(self, graph: Graph, program: Program, device: torch.device, direct: bool) -> None:
@@ -78,8 +77,8 @@ class Wires(dict[str, Wire]):
         self._device, self._direct, self._values = device, direct, graph.values
         self._terms = {i.into: i.value for _, i in program if isinstance(i, Accumulate)}
 
-    def __missing__(self, name: str) -> Wire:
-        self[name] = Wire(self._values[self._terms.get(name, name)].type, self._device, self._direct)
+    def __missing__(self, name: str) -> Wire | OpenWire:
+        self[name] = wire_of(self._values[self._terms.get(name, name)].type, self._device, self._direct)
         return self[name]
 
 
@@ -166,9 +165,9 @@ class RankExecutable(Executable):
     def _ended(self, device: str, call: Call, env: Env) -> None:
         """Send first what others wait for: the outputs that are here."""
         for instance in self.shared.get(self.mine, ()):
-            row = self.output_wires[instance[0]].pack(env[instance])
+            rows = self.output_wires[instance[0]].rows(env[instance])
             for device in self.runtime.names:
-                if device != self.mine:
+                for row, _ in rows if device != self.mine else ():
                     self.runtime.outbox(device).put(row)
         super()._ended(device, call, env)
 

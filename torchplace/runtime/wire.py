@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from torchplace.errors import ExecutionError
 from torchplace.runtime.transport import laid_out
 
 _NUMBERS = {"int": torch.int64, "bool": torch.int64, "float": torch.float64}
+
+
+Receive = Callable[[int, bool], torch.Tensor]
+"""Waits for the next row of so many bytes, which comes from device to device, or through the host."""
 
 
 class Wire:
@@ -31,7 +36,7 @@ class Wire:
             direct: tensors go from device to device, and not through the host.
 
         Raises:
-            ExecutionError: the type's dims are not numbers.
+            ExecutionError: values of this type cannot go between ranks.
         """
         self.kind, self.device = kind, device
         self.direct = direct and isinstance(kind, TensorType)
@@ -42,10 +47,6 @@ class Wire:
             self.sizes: tuple[int, ...] = ()
             self.strides: tuple[int, ...] = ()
             return
-        if not kind.is_static:
-            raise ExecutionError(
-                f"a value of type {kind} cannot go between ranks: its dims are not known; dynamic=False"
-            )
         self.dtype = torch_dtype(kind.dtype)
         self.whole = tuple(kind.sizes)
         repeated = [stride == 0 and size > 1 for size, stride in zip(self.whole, kind.strides, strict=True)]
@@ -67,6 +68,14 @@ class Wire:
         for size in self.sizes:
             count *= size
         return int(count * self.dtype.itemsize)
+
+    def rows(self, value: Any) -> list[tuple[torch.Tensor, bool]]:
+        """What is sent for a value: rows of bytes, and whether they go from device to device."""
+        return [(self.pack(value), self.direct)]
+
+    def come(self, receive: Receive) -> Any:
+        """The value that comes next."""
+        return self.unpack(receive(self.nbytes, self.direct))
 
     def pack(self, value: Any) -> torch.Tensor:
         """The bytes of a value, where it is, or on the device if they go from there; its own memory where it can be."""
@@ -93,3 +102,32 @@ class Wire:
             once = torch.empty_strided(self.sizes, self.strides, dtype=self.dtype, device=self.device)
             once.copy_(typed.view(self.sizes))
         return once.expand(self.whole) if self.sizes != self.whole else once
+
+
+class OpenWire:
+    """How tensors go whose dims hang on values: first their sizes, then what is in them, without gaps."""
+
+    def __init__(self, kind: TensorType, device: torch.device, direct: bool = False) -> None:
+        """Of values that arrive on `device`; see `Wire`."""
+        self.kind, self.device, self.direct = kind, device, direct
+        self.sizes = Wire(TensorType("int64", (len(kind.sizes),)), torch.device("cpu"))
+
+    def rows(self, value: torch.Tensor) -> list[tuple[torch.Tensor, bool]]:
+        """See `Wire`."""
+        sizes = torch.tensor(value.shape, dtype=torch.int64)
+        return [*self.sizes.rows(sizes), *self._of(value.shape).rows(value)]
+
+    def come(self, receive: Receive) -> torch.Tensor:
+        """See `Wire`."""
+        value: torch.Tensor = self._of(self.sizes.come(receive).tolist()).come(receive)
+        return value
+
+    def _of(self, sizes: Sequence[int]) -> Wire:
+        return Wire(TensorType(self.kind.dtype, tuple(sizes)), self.device, self.direct)
+
+
+def wire_of(kind: Type, device: torch.device, direct: bool = False) -> Wire | OpenWire:
+    """How values of a type go; see `Wire`."""
+    if isinstance(kind, TensorType) and not kind.is_static:
+        return OpenWire(kind, device, direct)
+    return Wire(kind, device, direct)
