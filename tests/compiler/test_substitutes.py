@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import torchplace as tp
+from tests.pairs import close, pair, trained
 
 
 class Both(nn.Module):
@@ -39,3 +40,25 @@ def test_a_transformer_with_a_mask_is_captured_whole(made: bool, causal: bool) -
         expected, found = (m(x) if made else m(x, mask) for m in (reference, placed))
         torch.testing.assert_close(found, expected)
     assert {plan.broken for plan in tp.plans(placed)} == {""}
+
+
+class Gaussian(nn.Module):
+    """A mean and a variance, and how likely the rows are under them: a loss that checks its variances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.loss = nn.Linear(8, 2), nn.GaussianNLLLoss()
+
+    def forward(self, x: torch.Tensor, sign: float = 1.0) -> torch.Tensor:
+        mean, spread = self.body(x).chunk(2, 1)
+        return self.loss(mean, x[:, :1], sign * spread.exp())  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_loss_that_checks_variances_is_captured_whole() -> None:
+    eager, placed = pair(Gaussian, fullgraph=True)
+    for rows in (4, 5):
+        x = torch.randn(rows, 8)
+        close(trained(placed, x), trained(eager, x))
+    with pytest.raises(ValueError, match="negative"):
+        placed(x, -1.0)

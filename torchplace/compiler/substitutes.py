@@ -20,6 +20,7 @@ from torch.nn.modules import transformer
 from torch.nn.utils import rnn
 
 from torchplace.compiler import packed
+from torchplace.compiler.batch_norms import averaging_batch_norm, is_averaging
 from torchplace.compiler.ctc import ctc_loss
 
 
@@ -53,7 +54,7 @@ def _to_follow(function: Any) -> Callable[..., Any]:
 _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.ctc_loss: ctc_loss,
     torch.backends.cudnn.flags: _settings_kept,
-    **{derive: _to_follow(derive) for derive in (functional.vjp, functional.jacobian, functional.hessian)},
+    **{f: _to_follow(f) for f in (functional.vjp, functional.jacobian, functional.hessian, F.gaussian_nll_loss)},
 }
 """Those that Dynamo has rules of its own for."""
 
@@ -71,7 +72,8 @@ _SKIPPED: Mapping[Callable[..., Any], Callable[..., Any]] = {
 def substituted() -> Iterator[None]:
     """Within, Dynamo traces what we have in place of those that it skips, or has rules of its own for."""
     instead = {**_INSTEAD, **_SKIPPED}
-    handlers = {function: functools.partial(_inline, ours) for function, ours in instead.items()}
+    handlers: dict[Callable[..., Any], Callable[..., Any]] = {F.batch_norm: _batch_norm}
+    handlers.update((function, functools.partial(_inline, ours)) for function, ours in instead.items())
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
     rules = dict.fromkeys(_SKIPPED, TorchInGraphFunctionVariable)
     with (
@@ -83,6 +85,11 @@ def substituted() -> Iterator[None]:
 
 def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
     return traced_call(tx, ours, args, kwargs)
+
+
+def _batch_norm(_: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
+    """What we have in its place, where that is needed; None for what Dynamo does by itself."""
+    return traced_call(tx, averaging_batch_norm, args, kwargs) if is_averaging(args, kwargs) else None
 
 
 _REFUSED: Sequence[Callable[..., Any]] = (functional.jvp, functional.vhp, functional.hvp)
