@@ -62,3 +62,24 @@ def test_a_loss_that_checks_variances_is_captured_whole() -> None:
         close(trained(placed, x), trained(eager, x))
     with pytest.raises(ValueError, match="negative"):
         placed(x, -1.0)
+
+
+class Selecting(nn.Module):
+    """Takes what a mask says of rows that are there for each of its own."""
+
+    def __init__(self, method: bool) -> None:
+        super().__init__()
+        self.body, self.method = nn.Linear(8, 6), method
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        row, mask = self.body(x)[:1], x[:, :6] > -1
+        return row.masked_select(mask) if self.method else torch.masked_select(row, mask)
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("method", [False, True])
+def test_more_may_be_selected_than_an_input_has(method: bool) -> None:
+    eager, placed = pair(lambda: Selecting(method), fullgraph=True)
+    for rows in (4, 5):
+        x = torch.randn(rows, 8)
+        close(trained(placed, x), trained(eager, x))

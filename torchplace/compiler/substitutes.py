@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import FunctionType
 from typing import Any
 from unittest import mock
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch._dynamo import trace_rules
 from torch._dynamo.exc import TorchRuntimeError
 from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables.tensor import TensorVariable
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.autograd import functional
 from torch.nn.modules import transformer
@@ -21,6 +22,7 @@ from torch.nn.utils import rnn
 
 from torchplace.compiler import packed
 from torchplace.compiler.batch_norms import averaging_batch_norm, is_averaging
+from torchplace.compiler.covariances import corrcoef, cov
 from torchplace.compiler.ctc import ctc_loss
 
 
@@ -46,6 +48,12 @@ def _settings_kept(*_: Any, **__: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def _masked_select(input: torch.Tensor, mask: torch.Tensor, **out: torch.Tensor) -> torch.Tensor:
+    """What `torch.masked_select` gives, of equal shapes: torch holds the number to the elements of an unequal input."""
+    result: torch.Tensor = torch.ops.aten.masked_select(*torch.broadcast_tensors(input, mask), **out)  # type: ignore[no-untyped-call]
+    return result
+
+
 def _to_follow(function: Any) -> Callable[..., Any]:
     """A function of Python's like another: Dynamo has a rule for that one, and follows this."""
     return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
@@ -53,11 +61,17 @@ def _to_follow(function: Any) -> Callable[..., Any]:
 
 _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
     F.ctc_loss: ctc_loss,
+    torch.cov: cov,
+    torch.corrcoef: corrcoef,
+    torch.masked_select: _masked_select,
     torch.backends.cudnn.flags: _settings_kept,
     **{f: _to_follow(f) for f in (functional.vjp, functional.jacobian, functional.hessian, F.gaussian_nll_loss)},
 }
 """Those that Dynamo has rules of its own for."""
 
+
+_METHODS: Mapping[str, Callable[..., Any]] = {"cov": cov, "corrcoef": corrcoef, "masked_select": _masked_select}
+"""Methods of tensors."""
 
 _SKIPPED: Mapping[Callable[..., Any], Callable[..., Any]] = {
     rnn.pack_padded_sequence: packed.pack_padded_sequence,
@@ -76,15 +90,21 @@ def substituted() -> Iterator[None]:
     handlers.update((function, functools.partial(_inline, ours)) for function, ours in instead.items())
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
     rules = dict.fromkeys(_SKIPPED, TorchInGraphFunctionVariable)
-    with (
-        mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers),
-        mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers))
+        stack.enter_context(mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules))
+        for name, ours in _METHODS.items():
+            method = functools.partialmethod(_inlined, ours)
+            stack.enter_context(mock.patch.object(TensorVariable, f"method_{name}", method, create=True))
         yield
 
 
 def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
     return traced_call(tx, ours, args, kwargs)
+
+
+def _inlined(self: Any, ours: Callable[..., Any], tx: Any, *args: Any, **kwargs: Any) -> Any:
+    return traced_call(tx, ours, [self, *args], kwargs)
 
 
 def _batch_norm(_: Any, tx: Any, *args: Any, **kwargs: Any) -> Any:
