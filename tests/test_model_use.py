@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import torchplace as tp
 from tests.pairs import ROWS, close, mlp, pair, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread", "forgotten")
@@ -164,3 +165,27 @@ def test_layers_that_learn_their_width_at_the_first_call() -> None:
     assert placed(ROWS).shape == expected.shape
     placed.load_state_dict(eager.state_dict())
     close(placed(ROWS), expected)
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(4))
+
+
+def test_lazy_layers_get_their_sizes_from_the_first_call() -> None:
+    eager, placed = pair(lazy)
+    for _ in range(2):
+        torch.manual_seed(0)
+        found = placed(ROWS)
+        torch.manual_seed(0)
+        close(found, eager(ROWS))
+
+
+@pytest.mark.parametrize("ask", ["plan", "step"])
+def test_lazy_layers_without_sizes_are_not_planned(ask: str) -> None:
+    model = lazy()
+    step = tp.compile(model, loss_fn=lambda y: y.square().mean(), microbatches=2, topology="local:2")
+    with pytest.raises(tp.CaptureError, match=r"0.weight and 7 more of its lazy layers have no sizes yet; call"):
+        step(ROWS) if ask == "step" else tp.plan(model, (ROWS,), topology="local:2")
+    with torch.no_grad():
+        model(ROWS)
+    assert step(ROWS) > 0

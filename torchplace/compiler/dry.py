@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler import dynamo
@@ -58,6 +59,7 @@ def capture_dry(
         return [_never_run] * len(captured.parts)
 
     model = target if model is None else model
+    require_sizes(model)
     home = _home(model, args, kwargs)
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
     with (
@@ -78,6 +80,23 @@ def capture_dry(
     if not found:
         raise CaptureError(f"capturing {name!r} found no op on tensors: nothing to place")
     return found
+
+
+def require_sizes(model: object) -> None:
+    """Check that all parameters and buffers of a module have sizes.
+
+    Raises:
+        CaptureError: a lazy layer waits for its first call.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    waiting = [name for name, t in (*model.named_parameters(), *model.named_buffers()) if is_lazy(t)]
+    if waiting:
+        others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        raise CaptureError(
+            f"cannot capture {type(model).__name__!r}: {waiting[0]}{others} of its lazy layers have no sizes yet; "
+            "call the model once, under torch.no_grad(), as optimizers need it, too"
+        )
 
 
 def _plain_call(target: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.compiled import compile_function
+from torchplace.compiler.dry import require_sizes
 from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss, StepCapturer, step_function
@@ -188,6 +189,7 @@ class Step:
 
     def _compiled_for(self, returned: bool) -> Callable[..., Any]:
         if returned not in self._compiled:
+            require_sizes(self.model)
             function = step_function(self.model, self.loss_fn, returned=returned)
             plan, run = _weakly(self._plan), _weakly(self._run_captured)
             capturer = StepCapturer(plan, run, self.name, _weakly(self._names), self._arguments)
