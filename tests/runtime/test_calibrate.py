@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch import nn
 
 from torchplace.compiler.instructions import Recv, Run, Send
 from torchplace.placement.cost.store import CostStore
@@ -97,10 +98,10 @@ def test_a_calibration_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_this_machine_can_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, with fewer models, and each program fewer times, than for figures that are kept."""
-    models, trained = list(calibration_steps._models()), list(calibration_coruns._models())
+    models, small = list(calibration_steps._models()), (lambda: nn.Linear(64, 64), torch.randn(64, 64))
     monkeypatch.setattr(calibration_steps, "_models", lambda: models[-2:])
     monkeypatch.setattr(calibration_steps, "_STEPS", 2)
-    monkeypatch.setattr(calibration_coruns, "_models", lambda: trained[:1])
+    monkeypatch.setattr(calibration_coruns, "_models", lambda: iter([small]))
     monkeypatch.setattr(calibration_coruns, "_ROUNDS", 1)
     monkeypatch.setattr(op_times, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(op_times, "ROUNDS", 1)
