@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.placement.test_simulate import program
+from tests.placement.written import program
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Send
 from torchplace.compiler.program import Program

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compiler.graphs import DEVICES, placed
-from tests.placement.test_simulate import ops, program, star
 from tests.placement.test_simulate_exactly import Asking, Move, bytes_on_links, moves, networks, traffic
+from tests.placement.written import ops, program, star
 from torchplace.compiler.instructions import Reduce, Run, Send, Update
 from torchplace.compiler.lower import lower
 from torchplace.compiler.program import Program

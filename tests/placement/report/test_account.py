@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.compiler.graphs import DEVICES, placed
-from tests.placement.test_simulate import hosted, line, ops, program
 from tests.placement.test_simulate_exactly import Asking, Move, moves, networks, traffic
+from tests.placement.written import hosted, line, ops, program
 from torchplace.compiler.instructions import Recv, Run, Send
 from torchplace.compiler.lower import lower
 from torchplace.compiler.program import Program

@@ -6,7 +6,7 @@ import pytest
 
 from tests.compiler.graphs import Builder
 from tests.placement.graphs import Table
-from tests.placement.test_simulate import line, program
+from tests.placement.written import line, program
 from torchplace.compiler.graph import Graph
 from torchplace.compiler.instructions import Recv, Run, Send
 from torchplace.compiler.lower import lower
