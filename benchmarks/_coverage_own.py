@@ -52,7 +52,9 @@ class Packed(Recurrent):
     def forward(self, words: torch.Tensor) -> torch.Tensor:
         lengths = (words % 2 == 0).sum(1).clamp_min(1)
         rows = rnn.pack_padded_sequence(self.words(words), lengths, batch_first=True, enforce_sorted=False)
-        return self.last(rnn.pad_packed_sequence(self.cells(rows)[0], batch_first=True)[0])  # type: ignore[no-any-return]
+        read, _ = rnn.pad_packed_sequence(self.cells(rows)[0], batch_first=True)
+        result: torch.Tensor = self.last(read)
+        return result
 
 
 class Seq2Seq(nn.Module):

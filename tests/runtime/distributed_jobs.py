@@ -145,13 +145,12 @@ def read(steps: int = 3) -> dict[str, Any]:
     step = tp.compile(
         model, loss_fn=F.cross_entropy, cost="roofline", solver="random", microbatches=2, dynamic=False, **where
     )
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     losses = []
     for i in range(steps):
         draw = torch.Generator().manual_seed(i)
         words, lengths = torch.randint(20, (4, 7), generator=draw), torch.randint(1, 8, (4,), generator=draw)
         losses.append(step(words, lengths, target=lengths % 5).item().hex())
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.data -= 0.1 * parameter.grad
-                parameter.grad = None
+        optimizer.step()
+        optimizer.zero_grad()
     return {"losses": losses}

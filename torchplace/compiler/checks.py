@@ -132,13 +132,16 @@ def _is_caught(tx: Any) -> bool:
 def _check(tx: Any, value: Any, wanted: bool, message: str) -> None:
     """Let the graph fail unless a value is true, or is not."""
     if isinstance(value, SymNodeVariable):
-        function = _as_tensor if isinstance(value.sym_num, torch.SymBool) else torch.scalar_tensor
-        value = traced_call(tx, function, [value], {})
+        value = traced_call(tx, as_tensor, [value], {})
     if not wanted:
         value = value.call_method(tx, "logical_not", [], {})
     args = value.as_proxy(), ConstantVariable.create(message).as_proxy()
     tx.output.create_proxy("call_function", torch._assert_async, args, {})
 
 
-def _as_tensor(truth: Any) -> torch.Tensor:
-    return torch.scalar_tensor(torch.sym_ite(truth, 1, 0))  # type: ignore[no-untyped-call]
+def as_tensor(number: Any) -> torch.Tensor:
+    """A tensor of one number, which may be a symbol: it is traced."""
+    if isinstance(number, bool):
+        # torch has no types for `sym_ite`
+        return torch.scalar_tensor(torch.sym_ite(number, 1, 0), dtype=torch.bool)  # type: ignore[no-untyped-call]
+    return torch.scalar_tensor(number, dtype=torch.int64 if isinstance(number, int) else torch.float64)

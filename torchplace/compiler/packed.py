@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.variables.base import VariableTracker
+from torch._dynamo.variables import ConstantVariable
 from torch._dynamo.variables.functions import UserMethodVariable
 from torch.nn.modules.rnn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
@@ -92,7 +92,7 @@ _call = UserMethodVariable.call_function
 
 def _but_packed(self: Any, tx: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if self.fn in _CHECKS and not args[2].is_python_constant():  # (input, hidden, batch sizes or None)
-        return VariableTracker.build(tx, None)
+        return ConstantVariable.create(None)
     return _call(self, tx, [*args], {**kwargs})
 
 

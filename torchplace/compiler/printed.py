@@ -16,6 +16,7 @@ from torch._dynamo.variables.misc import DebuggingVariable, StringFormatVariable
 from torch._dynamo.variables.tensor import SymNodeVariable, TensorVariable
 
 from torchplace.compiler.acts import acting
+from torchplace.compiler.checks import as_tensor
 from torchplace.compiler.substitutes import traced_call
 
 _call = DebuggingVariable.call_function
@@ -27,9 +28,9 @@ def prints_in_graphs() -> AbstractContextManager[Any]:
 
 
 def _called(self: Any, tx: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    line = _Line()
     if self.value is not print:
         return _call(self, tx, [*args], {**kwargs})
+    line = _Line()
     if not line.says(args, kwargs):
         unimplemented(
             gb_type="print of what a graph has not",
@@ -42,13 +43,7 @@ def _called(self: Any, tx: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 def _say(text: str, *values: Any) -> None:
     """What is traced for a `print`: tensors are passed on without what they would have to hand to a backward."""
-    printed_line(text, [value.detach() if isinstance(value, Tensor) else _as_tensor(value) for value in values])
-
-
-def _as_tensor(number: Any) -> Tensor:
-    if isinstance(number, bool):
-        return torch.scalar_tensor(torch.sym_ite(number, 1, 0), dtype=torch.bool)  # type: ignore[no-untyped-call]
-    return torch.scalar_tensor(number, dtype=torch.int64 if isinstance(number, int) else torch.float64)
+    printed_line(text, [value.detach() if isinstance(value, Tensor) else as_tensor(value) for value in values])
 
 
 class _Line:
@@ -74,17 +69,16 @@ class _Line:
         self.text += str(text).replace("{", "{{").replace("}", "}}")
 
     def _add(self, value: Any, spec: str = "", conversion: str | None = None) -> bool:
+        shown = (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
         if value.is_python_constant():
-            field = "{0" + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-            self._literally(field.format(value.as_python_constant()))
+            self._literally(f"{{0{shown}}}".format(value.as_python_constant()))
         elif isinstance(value, StringFormatVariable) and not spec and conversion != "r":
             return self._format(value)
         elif isinstance(value, BaseListVariable) and not spec:
             return self._list(value)
         elif isinstance(value, SymNodeVariable) or type(value) is TensorVariable:
             kind = "number" if isinstance(value, SymNodeVariable) else "tensor"
-            self.text += "{" + f"{kind}{len(self.values)}" + (f"!{conversion}" if conversion else "")
-            self.text += (f":{spec}" if spec else "") + "}"
+            self.text += f"{{{kind}{len(self.values)}{shown}}}"
             self.values.append(value)
         else:
             return False
@@ -145,13 +139,13 @@ def _(_text: str, _tensors: Sequence[Tensor]) -> None:
     return None
 
 
-PRINT = torch.ops.torchplace.printed_line.default
-fx.node.has_side_effect(PRINT)
-
+_PRINT = torch.ops.torchplace.printed_line.default
+fx.node.has_side_effect(_PRINT)
 
 _CHECK = torch.ops.aten._assert_async.msg
 """What may be in a joint graph with checkpoints, though it has effects."""
 _PRINTS = "torchplace_prints"
+"""Where such a node says in its `meta` that it is a print."""
 
 
 def split_with_prints(joint: fx.GraphModule, split: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -161,14 +155,14 @@ def split_with_prints(joint: fx.GraphModule, split: Callable[[], tuple[Any, Any]
         joint: the graph.
         split: splits it; is shown checks in place of prints.
     """
-    for node in joint.graph.find_nodes(op="call_function", target=PRINT):
+    for node in joint.graph.find_nodes(op="call_function", target=_PRINT):
         node.target, node.meta[_PRINTS] = _CHECK, True
     parts = split()
     printed: set[str] = set()
     for part in parts:
         found = [node for node in part.graph.nodes if node.meta.get(_PRINTS)]
         for node in found:
-            node.target = PRINT
+            node.target = _PRINT
             if node.name in printed:
                 part.graph.erase_node(node)
         printed.update(node.name for node in found)

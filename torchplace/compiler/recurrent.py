@@ -8,7 +8,7 @@ layer again, with autograd, so that every backend's own kernels do the work; not
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import compress
 from typing import Any
@@ -39,25 +39,17 @@ def keep_recurrent(module: fx.GraphModule) -> None:
         return
     found = [node for node in nodes if node.target in _FUNCTIONS and len(node.args) == 9]
     for node in found:
-        is_packed = not isinstance(node.args[3], bool)
-        if _is_plain(node, but=1 if is_packed else None):
-            x, *rest = node.args
-            sizes = rest.pop(0) if is_packed else None
-            node.args = _FUNCTIONS[node.target], x, sizes, *rest, *([False] if is_packed else [])
-            node.target = recurrent
+        x, sizes, *rest = node.args  # of a packed sequence, which has no `batch_first`
+        args = (x, None, sizes, *rest) if isinstance(node.args[3], bool) else (x, sizes, *rest, False)
+        if _is_plain(n for n in node.all_input_nodes if n is not args[1]):
+            node.args, node.target = (_FUNCTIONS[node.target], *args), recurrent
     for inner in graphs if found else ():
         inner.recompile()
 
 
-def _is_plain(node: fx.Node, but: int | None) -> bool:
-    """Whether all tensors that a node takes are of one dtype and on one kind of device, outside of autocast.
-
-    Args:
-        node: of a recurrent layer.
-        but: which of its arguments does not matter: the sizes of a packed sequence.
-    """
-    numbers = [node.args[but]] if but is not None else []
-    given = [n.meta.get("example_value") for n in node.all_input_nodes if n not in numbers]
+def _is_plain(nodes: Iterable[fx.Node]) -> bool:
+    """Whether all tensors that nodes make are of one dtype and on one kind of device, outside of autocast."""
+    given = [n.meta.get("example_value") for n in nodes]
     tensors = [t for value in given for t in (value if isinstance(value, (tuple, list)) else [value])]
     sorts = {(t.dtype, t.device.type) for t in tensors if isinstance(t, Tensor)}
     return len(sorts) == 1 and not any(torch.is_autocast_enabled(device) for _, device in sorts)

@@ -11,8 +11,8 @@ import logging
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 import torch
@@ -44,6 +44,20 @@ WANTED: Mapping[str, Any] = {
 """What every capture wants: fewer graph breaks, and hooks heard. What loggers are told in the midst of a graph is left
 out, too (`_logging`)."""
 
+
+_WITHIN: Sequence[Callable[[], AbstractContextManager[Any]]] = (
+    leaves_in_graphs,
+    unlocked_properties,
+    steps_left_out,
+    unchecked,
+    substituted,
+    hooked_modules,
+    warned_at_capture,
+    prints_in_graphs,
+    checks_in_graphs,
+    strays.unseen,
+)
+"""What Dynamo does otherwise meanwhile."""
 
 _COUNTED = ("graph_break", "unimplemented")
 """Of what Dynamo counts: why functions were not compiled as one graph, or not at all."""
@@ -101,21 +115,10 @@ class Settings:
         """Set them: a frame is going to be compiled."""
         prepare()
         substitute()
-        self._stack.enter_context(
-            config.patch(
-                ignore_logging_functions={*_logging(), warnings.warn}, reorderable_logging_functions={print}, **WANTED
-            )
-        )
-        self._stack.enter_context(leaves_in_graphs())
-        self._stack.enter_context(unlocked_properties())
-        self._stack.enter_context(steps_left_out())
-        self._stack.enter_context(unchecked())
-        self._stack.enter_context(substituted())
-        self._stack.enter_context(hooked_modules())
-        self._stack.enter_context(warned_at_capture())
-        self._stack.enter_context(prints_in_graphs())
-        self._stack.enter_context(checks_in_graphs())
-        self._stack.enter_context(strays.unseen())
+        heard = {"ignore_logging_functions": {*_logging(), warnings.warn}, "reorderable_logging_functions": {print}}
+        self._stack.enter_context(config.patch({**WANTED, **heard}))
+        for within in _WITHIN:
+            self._stack.enter_context(within())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._breaks = len(graph_break_reasons)
         self._captures = 0 if self.backend is None else self.backend.captures

@@ -50,7 +50,7 @@ def _settings_kept(*_: Any, **__: Any) -> AbstractContextManager[None]:
 
 def _masked_select(input: torch.Tensor, mask: torch.Tensor, **out: torch.Tensor) -> torch.Tensor:
     """What `torch.masked_select` gives, of equal shapes: torch holds the number to the elements of an unequal input."""
-    result: torch.Tensor = torch.ops.aten.masked_select(*torch.broadcast_tensors(input, mask), **out)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = torch.ops.aten.masked_select(*torch.ops.aten.broadcast_tensors([input, mask]), **out)
     return result
 
 
@@ -70,8 +70,8 @@ _INSTEAD: Mapping[Callable[..., Any], Callable[..., Any]] = {
 """Those that Dynamo has rules of its own for."""
 
 
-_METHODS: Mapping[str, Callable[..., Any]] = {"cov": cov, "corrcoef": corrcoef, "masked_select": _masked_select}
-"""Methods of tensors."""
+_METHODS: Sequence[Callable[..., Any]] = (torch.cov, torch.corrcoef, torch.masked_select)
+"""Those that are methods of tensors, too."""
 
 _SKIPPED: Mapping[Callable[..., Any], Callable[..., Any]] = {
     rnn.pack_padded_sequence: packed.pack_padded_sequence,
@@ -93,9 +93,9 @@ def substituted() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers))
         stack.enter_context(mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules))
-        for name, ours in _METHODS.items():
-            method = functools.partialmethod(_inlined, ours)
-            stack.enter_context(mock.patch.object(TensorVariable, f"method_{name}", method, create=True))
+        for function in _METHODS:
+            method = functools.partialmethod(_method, _INSTEAD[function])
+            stack.enter_context(mock.patch.object(TensorVariable, f"method_{function.__name__}", method, create=True))
         yield
 
 
@@ -103,7 +103,7 @@ def _inline(ours: Callable[..., Any], _: Any, tx: Any, *args: Any, **kwargs: Any
     return traced_call(tx, ours, args, kwargs)
 
 
-def _inlined(self: Any, ours: Callable[..., Any], tx: Any, *args: Any, **kwargs: Any) -> Any:
+def _method(self: Any, ours: Callable[..., Any], tx: Any, *args: Any, **kwargs: Any) -> Any:
     return traced_call(tx, ours, [self, *args], kwargs)
 
 

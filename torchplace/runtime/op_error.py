@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from torchplace.compiler.acts import CHECK
 from torchplace.compiler.checks import raised
 from torchplace.compiler.graph import Op
 from torchplace.errors import ExecutionError
-
-_CHECK = "aten._assert_async.msg"
 
 
 def op_error(op: Op | None, where: str, error: BaseException) -> ExecutionError:
@@ -14,7 +13,7 @@ def op_error(op: Op | None, where: str, error: BaseException) -> ExecutionError:
     cause = f"{type(error).__name__}: {error}"
     if op is None:
         return ExecutionError(f"a segment failed on device {where}: {cause}")
-    expected = raised(str(op.args[1])) if op.target == _CHECK else None
+    expected = raised(str(op.args[1])) if op.target == CHECK else None
     origin = ", ".join(filter(None, (op.module and f"module {op.module}", op.source)))
     said = f"op {op.name!r} ({op.target}{origin and '; ' + origin}) failed on device {where}"
     return ExecutionError(f"{said}: {cause}") if expected is None else _of_both(expected)(f"{said}: {op.args[1]}")

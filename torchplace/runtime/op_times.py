@@ -123,6 +123,13 @@ def threads_set(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def timing() -> Iterator[None]:
+    """Within, ops run as they do in a program, but for no call of a model."""
+    with outside_modes(), torch.no_grad(), below_autograd(), only_timed():
+        yield
+
+
 class _Timing:
     """The times of one graph's ops on one device, repetition by repetition."""
 
@@ -138,7 +145,7 @@ class _Timing:
     def repeat(self, seconds: float, on_progress: Callable[[float], Any]) -> None:
         """Run the graph in rounds, until there are enough of them, spread over enough time, or the time is over."""
         begun, rounds = perf_counter(), 0
-        with outside_modes(), torch.no_grad(), below_autograd(), only_timed():
+        with timing():
             while True:
                 self._round(begun + seconds)
                 rounds += 1

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch.profiler import record_function
 
-from torchplace.compiler.acts import only_timed
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.dynamo import below_autograd, outside_modes
 from torchplace.compiler.graph import STATE, Graph, Op
 from torchplace.placement.cost.signature import signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey
 from torchplace.placement.topology.topology import Topology
 from torchplace.runtime.allocations import Allocation, watch
 from torchplace.runtime.kernels import make_stamped
-from torchplace.runtime.op_times import Inputs, sorts, threads_set
+from torchplace.runtime.op_times import Inputs, sorts, threads_set, timing
 
 _OP = "torchplace op "
 
@@ -54,7 +52,7 @@ def _measure(captured: Captured) -> dict[str, int]:
     given = Inputs(captured.examples, torch.device("cpu"), written)
     env: dict[str, Any] = {}
     found: dict[str, int] = {}
-    with outside_modes(), torch.no_grad(), below_autograd(), only_timed():
+    with timing():
         for part in captured.parts:
             function = make_stamped(part, torch.device("cpu"), keys)
             for last in (False, True):  # kernels keep what they make at first

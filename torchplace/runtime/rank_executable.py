@@ -164,11 +164,11 @@ class RankExecutable(Executable):
 
     def _ended(self, device: str, call: Call, env: Env) -> None:
         """Send first what others wait for: the outputs that are here."""
+        others = [self.runtime.outbox(device) for device in self.runtime.names if device != self.mine]
         for instance in self.shared.get(self.mine, ()):
-            rows = self.output_wires[instance[0]].rows(env[instance])
-            for device in self.runtime.names:
-                for row, _ in rows if device != self.mine else ():
-                    self.runtime.outbox(device).put(row)
+            for row, _ in self.output_wires[instance[0]].rows(env[instance]):
+                for outbox in others:
+                    outbox.put(row)
         super()._ended(device, call, env)
 
     def _take_shared(self, call: Call, env: Env) -> None:

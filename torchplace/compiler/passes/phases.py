@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from torchplace.compiler.acts import CHECK, PRINT
 from torchplace.compiler.graph import Graph, Op, Value
 
 _MANY = "*"
@@ -14,10 +15,10 @@ def assign_phases(graph: Graph) -> None:
     """Set `phase` of every op, in place.
 
     An op is forward when an output of the user, a write to state, or a check or a print that no gradient comes to needs
-    it. Of the rest, an op is weight-grad
-    when all that it reaches is the gradient of one parameter: then nothing else waits for it, and a schedule may
-    put it off (zero-bubble pipelines, Qi et al. 2023, section 2). The others, on whose results gradients of
-    several parameters depend, are backward. (What nothing needs can wait, too.) Cost: linear in the edges.
+    it. Of the rest, an op is weight-grad when all that it reaches is the gradient of one parameter: then nothing else
+    waits for it, and a schedule may put it off (zero-bubble pipelines, Qi et al. 2023, section 2). The others, on whose
+    results gradients of several parameters depend, are backward. (What nothing needs can wait, too.) Cost: linear in
+    the edges.
     """
     forward = ancestors(graph, (v.value for v in graph.outputs if v.kind == "output"))
     forward |= _writers(graph) | _acts(graph)
@@ -42,17 +43,13 @@ def _writers(graph: Graph) -> set[Op]:
     return {*writers, *ancestors(graph, (v for op in writers for v in op.inputs))}
 
 
-_ACTS = frozenset({"aten._assert_async.msg", "torchplace.printed_line.default"})
-"""Ops that do something beside computing."""
-
-
 def _acts(graph: Graph) -> set[Op]:
     """Checks and prints of the forward pass, with all that they need."""
     behind: set[Op] = set()  # a gradient
     for op in graph.ops:
         if any(v.kind == "tangent" or v.producer in behind for v in op.inputs):
             behind.add(op)
-    acts = [op for op in graph.ops if op.target in _ACTS and op not in behind]
+    acts = [op for op in graph.ops if op.target in (CHECK, PRINT) and op not in behind]
     return {*acts, *ancestors(graph, (v for op in acts for v in op.inputs))}
 
 
