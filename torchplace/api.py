@@ -22,9 +22,9 @@ from torchplace.compiler.settings import listen
 from torchplace.errors import OptionError
 from torchplace.options import Options
 from torchplace.placement.plan import Example, Plan, validate_with
-from torchplace.placement.planning import make_plan
 from torchplace.placement.report.comparison import Comparison, Row
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.compiled_times import plan_as_run
 from torchplace.runtime.pipelined import Step
 from torchplace.runtime.pricing import priced
 from torchplace.runtime.rank_session import RankSession, rank_topology
@@ -86,9 +86,7 @@ def _session(options: Options) -> Session:
     plan = options.loaded_plan()
     if plan is not None:
         plan = dataclasses.replace(plan, example=None)  # a session must not keep alive the model that keeps it
-    session = Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
-    session.runtime.codegen = options.codegen
-    return session
+    return Session(options.request(FIRST_CALL_SECONDS, plan), plan, options.rehearse)
 
 
 def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
@@ -108,9 +106,7 @@ def _step_session(options: Options) -> Session:
     plan = options.loaded_plan()
     here = dataclasses.replace(options, topology=options.topology or (plan.topology if plan else rank_topology()))
     plan = None if plan is None else dataclasses.replace(plan, example=None)
-    session = RankSession(here.request(FIRST_CALL_SECONDS, plan), plan, options.fault_timeout)
-    session.runtime.codegen = options.codegen
-    return session
+    return RankSession(here.request(FIRST_CALL_SECONDS, plan), plan, options.fault_timeout)
 
 
 def _compile_step(model: Any, options: Options) -> Step:
@@ -219,7 +215,7 @@ def plan(model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
     request = checked.request(PLAN_SECONDS)
     example = Example(model, args, dict(kwargs or {}), checked.capture)
     found = capture(example, checked)
-    ordered = sorted((make_plan(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
+    ordered = sorted((plan_as_run(c, priced(request, c)) for c in found), key=lambda p: -len(p.placement))
     return dataclasses.replace(ordered[0], rest=tuple(ordered[1:]), example=example)
 
 

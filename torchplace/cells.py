@@ -19,10 +19,11 @@ from torchplace.compiler.joint import capture_step
 from torchplace.errors import CaptureError, InfeasibleError, OptionError
 from torchplace.options import Options
 from torchplace.placement.plan import Example
-from torchplace.placement.planning import Request, make_plan
+from torchplace.placement.planning import Request
 from torchplace.placement.report.comparison import Row
 from torchplace.placement.solvers.registry import solver_names
 from torchplace.placement.topology.topology import Topology
+from torchplace.runtime.compiled_times import plan_as_run
 from torchplace.runtime.microbatches import TARGET, Splitter, call_of
 from torchplace.runtime.pricing import priced
 
@@ -58,7 +59,7 @@ class Cell:
         begun = perf_counter()
         found, reason = None, ""
         try:
-            found = make_plan(self.captured, self.request)
+            found = plan_as_run(self.captured, self.request)
         except InfeasibleError as error:
             reason = str(error)
         # Without what all solvers share: the bound, and the simulation of the answer.

@@ -53,7 +53,8 @@ class Options:
         optimizer: whose state counts in the memory of training: a kind (`adamw`, `sgd`, `momentum`... see
             `placement.optimizer.KINDS`), a `torch.optim` class, or an instance. Of a step, an instance is also run,
             on all devices at once, behind each step; and gradients are dropped then.
-        codegen: `eager`: ops run one by one; `inductor`: TorchInductor compiles each segment.
+        codegen: `eager`: ops run one by one; `inductor`: TorchInductor compiles each segment. Of costs,
+            `measured` alone knows what that makes of ops.
         dynamic: dynamic shapes, as `torch.compile` takes it.
         fullgraph: a graph break is an error.
         plan: a plan to run, or its file, instead of searching one.
@@ -145,8 +146,8 @@ class Options:
 
     @property
     def capture(self) -> dict[str, Any]:
-        """The options that say what is captured, by name."""
-        names = ["dynamic", "fullgraph"]
+        """The options that say what is captured, and what runs it, by name."""
+        names = ["dynamic", "fullgraph", "codegen"]
         names += ["loss_fn", "microbatches", "batch_dims", "reduction", "schedule"] if self.step else []
         return {name: getattr(self, name) for name in names}
 
@@ -181,6 +182,7 @@ class Options:
             time_limit=self.time_limit or default_limit,
             seed=self.seed,
             source=self.cost,
+            codegen=self.codegen,
             optimizer=self.optimizer or _known_kind(plan),
             pipelining=Pipelining(self.microbatches, self.schedule) if self.step else None,
         )

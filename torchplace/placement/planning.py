@@ -41,6 +41,7 @@ class Request:
         time_limit: seconds for the search.
         seed: of the solver.
         source: what the option `cost` says: where compute costs come from.
+        codegen: what runs segments, as the option `codegen` has it.
         cost: the compute costs themselves, which `runtime.pricing` chooses for each graph by `source`.
         workspace: what ops take for themselves while they run; `runtime.pricing` gives what was measured.
         optimizer: whose state counts in training, as the option `optimizer` has it.
@@ -56,6 +57,7 @@ class Request:
     time_limit: float = 10.0
     seed: int = 0
     source: str = "roofline"
+    codegen: str = "eager"
     cost: ComputeCost = field(default_factory=Roofline)
     workspace: WorkspaceCost = estimated
     optimizer: object = None

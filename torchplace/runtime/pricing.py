@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torchplace.compiler.capture import Captured
 from torchplace.errors import CostError
+from torchplace.placement.cost.compiled import Compiled
 from torchplace.placement.cost.compute import Roofline
 from torchplace.placement.cost.measured import Measured
 from torchplace.placement.cost.store import CostStore, DeviceKey
@@ -24,7 +25,8 @@ def priced(request: Request, captured: Captured) -> Request:
     """A request with the costs that its `source` stands for.
 
     - `roofline`: from the figures of the devices alone.
-    - `measured`: every op is looked up in the store; what it lacks is timed now, on the devices that are here.
+    - `measured`: every op is looked up in the store; what it lacks is timed now, on the devices that are here. Where
+      segments are compiled, they are timed once a plan says what they are (`compiled_times`).
     - `fitted`: what the store lacks is predicted by regression from what it has. An empty store is filled first, with
       the ops of a set of small models.
     - `auto`: measured where the store knows every op already, else the roofline. Nothing is timed.
@@ -41,7 +43,8 @@ def priced(request: Request, captured: Captured) -> Request:
         with telling("timing the ops") as told:
             measure_ops(captured, topology, store, on_progress=told)
         measure_workspaces(captured, topology, store)
-        return replace(request, cost=Measured(store))
+        measured = Measured(store)
+        return replace(request, cost=Compiled(measured) if request.codegen == "inductor" else measured)
     if request.source == "fitted":
         from torchplace.placement.cost.fitted import Fitted
         from torchplace.runtime.calibration_set import fill_store

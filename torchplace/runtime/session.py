@@ -19,6 +19,7 @@ from torchplace.placement.pipelining import Pipelining
 from torchplace.placement.plan import Plan
 from torchplace.placement.plan_cache import planned
 from torchplace.placement.planning import Request, finish, follow_plan
+from torchplace.runtime.compiled_times import as_run
 from torchplace.runtime.executable import Executable
 from torchplace.runtime.local import LocalRuntime
 from torchplace.runtime.pricing import priced
@@ -59,6 +60,7 @@ class Session:
         self.owners = Owners()
         self._drawn: torch.Tensor | None = None
         self.runtime = self._make_runtime()
+        self.runtime.codegen = self.request.codegen
 
     def _make_runtime(self) -> LocalRuntime:
         return LocalRuntime(self.request.topology, self._torch_devices())
@@ -113,6 +115,9 @@ class Session:
         return Placed(plan, tuple(self.runtime.prepare(program, part, plan.keys) for program, part in pairs), cost)
 
     def _plan_for(self, captured: Captured, fixed: dict[str, str], request: Request) -> Plan:
+        return as_run(captured, self._found(captured, fixed, request), request, fixed)
+
+    def _found(self, captured: Captured, fixed: dict[str, str], request: Request) -> Plan:
         for plan in () if self.plan is None else (self.plan, *self.plan.rest):
             placement = plan.placement_for(captured)
             if placement is not None:

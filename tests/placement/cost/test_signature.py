@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.compiler.graphs import Builder, tensor
 from torchplace.compiler.graph import Op, Value
 from torchplace.compiler.types import TensorType
-from torchplace.placement.cost.signature import signature, signature_key
+from torchplace.placement.cost.signature import segment_key, signature, signature_key
 
 
 def op(*values: Value, name: str = "y", target: str = "aten.add.Tensor", **arguments: object) -> Op:
@@ -40,3 +40,14 @@ def test_arguments_of_every_sort_are_written() -> None:
     x = b.input("x", 4)
     made = b.many("aten.f", [x, None], slice(0, 4, 2), {"a": 1.5, "b": "text"}, shapes=[(4,)])
     assert signature(made) == ("aten.f((float32[4], None), slice(0, 4, 2), {a=1.5, b='text'}) -> float32[4]")
+
+
+def test_segments_are_told_apart_by_what_feeds_what() -> None:
+    a, b = value("a", 4), value("b", 4)
+    first = op(a, b, name="y")
+    chain = [first, op(first.outputs[0], b, name="z")]
+    x = op(value("c", 4), value("d", 4), name="u")
+    renamed = [x, op(x.outputs[0], value("d", 4), name="w")]
+    other = [first, op(first.outputs[0], a, name="z")]
+    assert segment_key(chain, ["z"]) == segment_key(renamed, ["w"])
+    assert len({segment_key(chain, ["z"]), segment_key(other, ["z"]), segment_key(chain, ["y", "z"])}) == 3

@@ -32,6 +32,16 @@ def test_what_is_written_is_read_by_sort_of_device(tmp_path: Path) -> None:
     assert store.seconds(KEY) == {"a": 7.0, "b": 1e-3}, "measured again"
 
 
+def test_workspaces_and_segments_are_kept_by_sort_of_device(tmp_path: Path) -> None:
+    store = CostStore(tmp_path / "costs.sqlite")
+    assert (store.workspaces(KEY), store.segments(KEY)) == ({}, {})
+    store.write_workspaces(KEY, {"a": 64})
+    store.write_segments(KEY, {"a": 0.5, "b": 1.5})
+    store.write_segments(OTHER, {"a": 9.0})
+    store.write_segments(KEY, {"a": 2.5})
+    assert (store.workspaces(KEY), store.segments(KEY)) == ({"a": 64}, {"a": 2.5, "b": 1.5})
+
+
 def test_the_cache_directory_is_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHPLACE_CACHE", str(tmp_path))
     assert CostStore().path == tmp_path / "op-costs.sqlite"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torchplace.compiler.graph import Op, Subgraph, Value
 from torchplace.compiler.types import ScalarType, TensorType, Type
@@ -26,6 +26,26 @@ def signature_key(op: Op) -> str:
         key = hashlib.blake2b(signature(op).encode(), digest_size=10).hexdigest()
         op.__dict__["_signature_key"] = key
     return str(key)
+
+
+def segment_key(ops: Sequence[Op], outputs: Sequence[str]) -> str:
+    """20 hex digits that stand for ops that run as one: their signatures, what feeds what, and what is kept of it.
+
+    Args:
+        ops: in order.
+        outputs: names of the values that are used behind them.
+    """
+    numbers: dict[str, int] = {}
+
+    def numbered(names: Sequence[str]) -> list[int]:
+        return [numbers.setdefault(name, len(numbers)) for name in names]
+
+    lines = [
+        f"{signature_key(op)} {numbered([v.name for v in op.inputs])} {numbered([v.name for v in op.outputs])}"
+        for op in ops
+    ]
+    text = "\n".join([*lines, str(numbered(outputs))])
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
 def _type(type_: Type) -> str:

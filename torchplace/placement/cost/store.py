@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torchplace.errors import CostError
 from torchplace.placement.topology.device import Device
@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS ops (
   seconds REAL NOT NULL, samples INTEGER NOT NULL, PRIMARY KEY (device, key));
 CREATE TABLE IF NOT EXISTS workspaces (
   device TEXT NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (device, key));
+CREATE TABLE IF NOT EXISTS segments (
+  device TEXT NOT NULL, key TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (device, key));
 """
 
 
@@ -104,10 +106,7 @@ class CostStore:
 
     def seconds(self, device: DeviceKey) -> dict[str, float]:
         """Signature key -> seconds, of all that was measured on a sort of device; empty when nothing was."""
-        if not self.path.exists():
-            return {}
-        with self._open() as connection:
-            return dict(connection.execute("SELECT key, seconds FROM ops WHERE device = ?", (str(device),)))
+        return self._column("ops", "seconds", device)
 
     def samples(self, device: DeviceKey) -> list[Sample]:
         """All that was measured on a sort of device, ordered by signature."""
@@ -129,16 +128,30 @@ class CostStore:
 
     def workspaces(self, device: DeviceKey) -> dict[str, int]:
         """Signature key -> bytes that an op takes on a sort of device beyond its inputs and results."""
-        if not self.path.exists():
-            return {}
-        with self._open() as connection:
-            return dict(connection.execute("SELECT key, bytes FROM workspaces WHERE device = ?", (str(device),)))
+        return self._column("workspaces", "bytes", device)
 
     def write_workspaces(self, device: DeviceKey, found: Mapping[str, int]) -> None:
         """Keep workspaces, by signature key; those that are there already are replaced. All of them or none."""
-        rows = [(str(device), key, nbytes) for key, nbytes in found.items()]
+        self._write_pairs("workspaces", device, found)
+
+    def segments(self, device: DeviceKey) -> dict[str, float]:
+        """Segment key (`signature.segment_key`) -> seconds that ops took on a sort of device, compiled as one."""
+        return self._column("segments", "seconds", device)
+
+    def write_segments(self, device: DeviceKey, found: Mapping[str, float]) -> None:
+        """Keep what segments took, by their keys; those that are there already are replaced. All of them or none."""
+        self._write_pairs("segments", device, found)
+
+    def _column(self, table: str, column: str, device: DeviceKey) -> dict[str, Any]:
+        if not self.path.exists():
+            return {}
         with self._open() as connection:
-            connection.executemany("INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)", rows)
+            return dict(connection.execute(f"SELECT key, {column} FROM {table} WHERE device = ?", (str(device),)))
+
+    def _write_pairs(self, table: str, device: DeviceKey, found: Mapping[str, Any]) -> None:
+        rows = [(str(device), key, value) for key, value in found.items()]
+        with self._open() as connection:
+            connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", rows)
 
     def devices(self) -> list[DeviceKey]:
         """The sorts of devices that something was measured on."""
