@@ -25,6 +25,7 @@ from torchplace.runtime.executable import Executable, Record, timeline_of
 from torchplace.runtime.interpreter import Call, DeviceProgram, Env
 from torchplace.runtime.interpreter import Step as Action
 from torchplace.runtime.local import LocalRuntime
+from torchplace.runtime.op_times import pace_kept
 from torchplace.runtime.reference import reference_seconds
 from torchplace.runtime.session import Session
 from torchplace.runtime.steps import Step
@@ -75,8 +76,16 @@ def validate(session: Session, step: Step, *, steps: int, plan: Plan | None = No
         ran,
         [walls[i] for i in alike],
         references,
+        kept=_kept(session, first),
     )
     return _noted(result, session, plan, steps - len(alike))
+
+
+def _kept(session: Session, plan: Plan) -> float | None:
+    """The pace for which measured costs of this machine are kept; None where the costs are no such ones."""
+    if plan.cost not in ("measured", "fitted") or session.rehearse:
+        return None
+    return pace_kept(plan.topology.devices[0])
 
 
 def _measure(runtime: LocalRuntime, step: Step, steps: int) -> tuple[list[float], list[float], list[_Runs]]:

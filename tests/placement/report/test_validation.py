@@ -42,6 +42,16 @@ def test_the_drift_of_the_reference() -> None:
     assert dataclasses.replace(VALIDATION, references=many).drift == pytest.approx(0.2), "one outlier is left out"
 
 
+def test_the_pace_since_the_calibration() -> None:
+    assert (VALIDATION.pace, VALIDATION.paced_error) == (1.0, VALIDATION.error), "it is not known"
+    assert "calibrated" not in str(VALIDATION)
+    slower = dataclasses.replace(VALIDATION, kept=0.8)
+    assert slower.pace == pytest.approx(1.25)
+    assert slower.paced_error == pytest.approx(1.25 * 23.5 / 13 - 1)
+    text = " ".join(str(slower).split())
+    assert "took 1.25 times as long as when the machine was calibrated; predicted for that pace, the error is +126" in text
+
+
 def test_the_worst_instructions() -> None:
     assert [one.what.partition(":")[0] for one in VALIDATION.worst(2)] == ["send %two to b", "run s0"]
 

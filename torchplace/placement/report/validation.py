@@ -33,6 +33,8 @@ class Validation:
         steps: seconds of each measured step.
         references: seconds of a fixed piece of work (`runtime.reference`), before each step and after the last.
         notes: what else a reader must know.
+        kept: seconds of that fixed piece of work when the costs were measured, for whose pace they are kept; None where
+            they are not those of this machine.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Validation:
     steps: Sequence[float]
     references: Sequence[float]
     notes: tuple[str, ...] = ()
+    kept: float | None = None
 
     @property
     def step_time(self) -> Pair:
@@ -53,6 +56,16 @@ class Validation:
     def error(self) -> float:
         """Relative error of the predicted step time: -0.1 is a prediction that is a tenth too short."""
         return self.step_time.predicted / self.step_time.measured - 1
+
+    @property
+    def pace(self) -> float:
+        """How many times as long this machine took for a fixed piece of work as when it was calibrated."""
+        return statistics.median(self.references) / self.kept if self.kept else 1.0
+
+    @property
+    def paced_error(self) -> float:
+        """Relative error of the step time that would have been predicted at the pace which the machine had."""
+        return self.pace * self.step_time.predicted / self.step_time.measured - 1
 
     @property
     def drift(self) -> float:
@@ -101,6 +114,8 @@ class Validation:
             "steps": list(self.steps),
             "references": list(self.references),
             "drift": self.drift,
+            "pace": self.pace,
+            "paced_error": self.paced_error,
             "splits": {n: {"predicted": asdict(p), "measured": asdict(m)} for n, (p, m) in self.splits.items()},
             "families": [{**asdict(row), "time": asdict(row.time)} for row in self.families],
             "instructions": [
@@ -131,7 +146,17 @@ def _heading(validation: Validation) -> list[str]:
         f"measured {duration_text(pair.measured)}, error {validation.error:+.1%}",
         f"{what}; costs: {validation.cost}; median of {len(steps)} steps of {duration_text(min(steps))} to "
         f"{duration_text(max(steps))}; the machine drifted by {validation.drift:.0%} meanwhile",
+        *_pace(validation),
         *validation.notes,
+    ]
+
+
+def _pace(validation: Validation) -> list[str]:
+    if not validation.kept:
+        return []
+    return [
+        f"the same work took {validation.pace:.2f} times as long as when the machine was calibrated; predicted for "
+        f"that pace, the error is {validation.paced_error:+.1%}"
     ]
 
 
