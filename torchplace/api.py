@@ -124,6 +124,7 @@ def _compile_step(model: Any, options: Options) -> Step:
         schedule=options.schedule,
         optimizer=options.optimizer if isinstance(options.optimizer, torch.optim.Optimizer) else None,
         dynamic=False if isinstance(session, RankSession) else options.dynamic,
+        fullgraph=options.fullgraph,
     )
     step.session.weights = options.weights
     _sessions[step] = step.session

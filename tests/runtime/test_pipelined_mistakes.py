@@ -60,8 +60,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], tuple[Any, ...], str]] = {
         (torch.ones(4, WIDTH),),
         "the model's output has no `loss`; pass loss_fn=",
     ),
-    "a graph break": (
-        lambda: tp.compile(nn.Sequential(Net(), Break()), loss_fn=F.cross_entropy, microbatches=2),
+    "a graph break where there must be none": (
+        lambda: tp.compile(nn.Sequential(Net(), Break()), loss_fn=F.cross_entropy, microbatches=2, fullgraph=True),
         (torch.ones(4, WIDTH), torch.zeros(4, dtype=torch.int64)),
         "cannot capture 'Sequential'",
     ),

@@ -76,7 +76,7 @@ class _Compiled:
             return self._captured(args, kwargs)
         except CaptureError as error:
             begun = broken or captures != getattr(self._backend, "captures", 0)  # a part of the call may have been done
-            if begun or not isinstance(error.__cause__, TorchDynamoException) or not self._may_be_left:
+            if begun or not is_of_model(error) or not self._may_be_left:
                 raise
             self._settings.broken = broken  # what has failed was no break
             try:
@@ -92,8 +92,7 @@ class _Compiled:
         try:
             return _raising_ours(self._compiled, self._name, args, kwargs)
         except CaptureError as error:
-            dynamo_failed = isinstance(error.__cause__, TorchDynamoException)
-            if not dynamo_failed or not self._went_well or self._options.get("dynamic") is not None:
+            if not is_of_model(error) or not self._went_well or self._options.get("dynamic") is not None:
                 raise
         fixed = {**self._options, "dynamic": False}
         static = self._made(fixed)
@@ -105,6 +104,11 @@ class _Compiled:
         own = {"isolate_recompiles": True, "recompile_limit": _RECOMPILES}
         made: Callable[..., Any] = torch.compile(self._function, backend=self._backend, **own, **options)  # type: ignore[call-overload]  # the stub lacks both
         return made
+
+
+def is_of_model(error: CaptureError) -> bool:
+    """Whether it is something in the model that Dynamo could not capture, which eager may well do."""
+    return isinstance(error.__cause__, TorchDynamoException)
 
 
 def _kind_of_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

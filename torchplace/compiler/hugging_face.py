@@ -1,4 +1,4 @@
-"""What transformers does once, in the midst of a first call: Dynamo is told to let it happen while it traces."""
+"""What transformers does once, in the midst of a first call, or not at all where it is compiled: it is to do it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ import torch
 _ONCE = (("transformers.utils.output_capturing", "maybe_install_capturing_hooks"),)
 """(Module, function) of what has an effect on a model once, before anything looks at it, and returns nothing."""
 
+_MASKLESS = ("longt5", "pop2piano", "switch_transformers", "udop")
+"""Models that make the mask of all tokens themselves, unless they are compiled, and that cannot do without one."""
+
 
 def prepare() -> None:
-    """Mark these functions, where transformers is there.
+    """Prepare what is loaded of transformers.
+
+    Some models ask whether they are compiled before they make a mask: they are told that they are not.
 
     The hooks that record hidden states, attentions and router logits are installed under a lock, which Dynamo cannot
     trace: the graph would break there, and a step, which must be one graph, be refused. A function that is marked is
     called where Dynamo comes to it, and what is traced behind it has its effect. Eager does not look at the mark.
     """
-    for module, name in _ONCE:
-        function = getattr(sys.modules.get(module), name, None)  # versions before 5 have none
+    for room, name in _ONCE:
+        function = getattr(sys.modules.get(room), name, None)  # versions before 5 have none
         if function is not None:
             torch.compiler.assume_constant_result(function)  # type: ignore[no-untyped-call]
+    for name in _MASKLESS:
+        module = sys.modules.get(f"transformers.models.{name}.modeling_{name}")
+        if module is not None:
+            module.__dict__["is_torchdynamo_compiling"] = _not_compiling
+
+
+def _not_compiling() -> bool:
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.compiled import compile_function
+from torchplace.compiler.compiled import compile_function, is_of_model
 from torchplace.compiler.dry import require_sizes
 from torchplace.compiler.graph import Value
 from torchplace.compiler.homes import set_home
@@ -23,6 +24,7 @@ from torchplace.errors import CaptureError, ExecutionError, OptionError
 from torchplace.placement.pipelining import AUTO, Pipelining
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
+from torchplace.runtime.apart import Apart
 from torchplace.runtime.counting import numbers_of, warn_of_changed
 from torchplace.runtime.executable import Executable
 from torchplace.runtime.gradients import Gradients
@@ -42,6 +44,7 @@ class Step:
 
     A step is captured at its first call, for the shapes of a micro-batch; it does what eager does that runs forward,
     loss and backward for one micro-batch after the other: gradients are added to `.grad`, buffers are written in order.
+    Where a micro-batch is no single graph, they do run one after the other (`Apart`), with a warning.
 
     Attributes:
         model: what is trained.
@@ -59,6 +62,7 @@ class Step:
         reduction: Reduction | None = None,
         schedule: str = AUTO,
         dynamic: bool | None = None,
+        fullgraph: bool = False,
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         """Prepare; nothing is captured yet.
@@ -72,6 +76,7 @@ class Step:
             reduction: how losses of micro-batches make that of the batch; None for what `loss_fn` says, or the mean.
             schedule: in which order devices do what there is to do.
             dynamic: dynamic shapes, as `torch.compile` takes it.
+            fullgraph: a step that is no single graph is an error.
             optimizer: does its step in each step that has gradients, on each device as soon as it has all of its own;
                 then they are dropped.
         """
@@ -81,8 +86,9 @@ class Step:
         self.name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
         self._arguments = dynamo.argument_names(model) if isinstance(model, nn.Module) else ()
         self.splitter = Splitter(microbatches, batch_dims, self._arguments)
-        self._dynamic = dynamic
+        self._dynamic, self._fullgraph = dynamic, fullgraph
         self._compiled: dict[bool, Callable[..., Any]] = {}
+        self._apart: Apart | None = None
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._running = threading.local()  # its `row`, in the thread that runs it
         self._ran: list[Executable] = []
@@ -116,7 +122,7 @@ class Step:
             `loss_fn`, under `torch.no_grad`), the outputs.
 
         Raises:
-            CaptureError: the step cannot be captured as one graph.
+            CaptureError: the step cannot be captured as one graph, and it has several ranks, or eager fails, too.
             ExecutionError: an op failed; names it. Parameters are as they were; gradients may be those of a part of the
                 batch: drop them (`zero_grad`).
             InfeasibleError: nothing fits the devices.
@@ -180,6 +186,39 @@ class Step:
         return [count / total if total else 0.0 for count in counts]
 
     def _run(self, row: Row) -> None:
+        if self._apart is None:
+            try:
+                self._run_whole(row)
+            except CaptureError as error:
+                self._begin_apart(row, error)
+        else:
+            self._apart.run(row)
+        if self._apart is not None:
+            self._ran = [part for placed in self.session.placed for part in placed.parts]
+
+    def _begin_apart(self, row: Row, error: CaptureError) -> None:
+        """Run a step that is no single graph in parts, from now on.
+
+        Raises:
+            CaptureError: it must be one graph, as on several ranks, which run one program; or capture did not fail for
+                what the model does, or eager fails as well.
+        """
+        if self._ran or self._fullgraph or not is_of_model(error) or not self.session.alone:
+            raise error
+        names, place = _weakly(self._names), _weakly(self.session.__call__)
+        apart = Apart(self.model, place, self.name, names, self._arguments, self.loss_fn, self._dynamic)
+        try:
+            apart.run(row)
+        except Exception as wrong:
+            raise error from wrong
+        self._apart = apart
+        warnings.warn(
+            f"the step of {self.name!r} is not pipelined, for it is no single graph: its micro-batches run one after "
+            f"the other, and what of the model can be captured runs placed; {error}",
+            stacklevel=4,
+        )
+
+    def _run_whole(self, row: Row) -> None:
         self._running.row, first = row, row.calls[0]
         try:
             _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)

@@ -56,6 +56,8 @@ class RankSession(Session):
     take them if they have captured the same graph.
     """
 
+    alone = False
+
     def __init__(self, request: Request, plan: Plan | None, timeout: float = FAULT_TIMEOUT) -> None:
         """Meet the other ranks.
 

@@ -47,6 +47,7 @@ class Session:
         placed: graphs so far, in the order in which they were captured.
         weights: where the values of parameters on the meta device are (`weights.Weights`); None for as modules begin.
         model: whose parameters they are.
+        alone: whether no other process takes part.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Session:
     placed: list[Placed] = field(default_factory=list)
     weights: Any = None
     model: weakref.ref[nn.Module] | None = None
+    alone = True  # no other process takes part
 
     def __post_init__(self) -> None:
         self.owners = Owners()

@@ -49,7 +49,9 @@ def test_the_pace_since_the_calibration() -> None:
     assert slower.pace == pytest.approx(1.25)
     assert slower.paced_error == pytest.approx(1.25 * 23.5 / 13 - 1)
     text = " ".join(str(slower).split())
-    assert "took 1.25 times as long as when the machine was calibrated; predicted for that pace, the error is +126" in text
+    assert (
+        "took 1.25 times as long as when the machine was calibrated; predicted for that pace, the error is +126" in text
+    )
 
 
 def test_the_worst_instructions() -> None:
