@@ -100,6 +100,29 @@ def test_an_optimizer_and_inference() -> None:
         torch.testing.assert_close(infer(x), reference.eval()(x))
 
 
+def test_a_model_that_makes_something_in_its_first_call_is_pipelined_from_then_on() -> None:
+    class Making(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(WIDTH, CLASSES)
+            self.made: nn.Module | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.made is None:
+                self.made = nn.LayerNorm(CLASSES)
+                torch._dynamo.graph_break()
+            return self.made(super().forward(x))  # type: ignore[no-any-return]
+
+    model = Making()
+    step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=2, **PLACED)
+    x, y = batch(6)
+    with pytest.warns(UserWarning, match="not pipelined"):
+        first = step(x, y)
+    again = step(x, y)
+    torch.testing.assert_close(first, again)
+    assert step.timeline.events
+    assert tp.plans(step)[-1].microbatches == 2
+
+
 def test_a_buffer_that_grows() -> None:
     class Growing(nn.Linear):
         def __init__(self) -> None:

@@ -38,6 +38,9 @@ Reduction = str | Callable[[Any], Any]
 """`mean`, `sum`, or a function that gives the weight of a micro-batch, of its target (of its keyword arguments, if it
 has none)."""
 
+_TRIES = 2
+"""How often a step may fail to be one graph."""
+
 
 class Step:
     """What `tp.compile(model, loss_fn=..., microbatches=...)` gives: `loss = step(*args, target=..., **kwargs)`.
@@ -88,7 +91,8 @@ class Step:
         self.splitter = Splitter(microbatches, batch_dims, self._arguments)
         self._dynamic, self._fullgraph = dynamic, fullgraph
         self._compiled: dict[bool, Callable[..., Any]] = {}
-        self._apart: Apart | None = None
+        self._apart: Apart | None = None  # what runs it, once its capture has failed
+        self._failures = 0
         self._placed: dict[tuple[Captured, int], Placed] = {}
         self._running = threading.local()  # its `row`, in the thread that runs it
         self._ran: list[Executable] = []
@@ -139,8 +143,7 @@ class Step:
         self._ran = []
         if self.optimizer is not None and torch.is_grad_enabled():
             rows[-1].optimizing = Optimizing(self.optimizer, self._owners)
-        for row in rows:
-            self._run(row)
+        self._run(rows)
         self._hand_back(rows)
         if rows[-1].optimizing is not None:
             rows[-1].optimizing.finish(self.session.runtime)
@@ -185,38 +188,50 @@ class Step:
         total = sum(counts)
         return [count / total if total else 0.0 for count in counts]
 
-    def _run(self, row: Row) -> None:
-        if self._apart is None:
-            try:
-                self._run_whole(row)
-            except CaptureError as error:
-                self._begin_apart(row, error)
-        else:
-            self._apart.run(row)
-        if self._apart is not None:
-            self._ran = [part for placed in self.session.placed for part in placed.parts]
+    def _run(self, rows: Sequence[Row]) -> None:
+        """Run them as one graph; if that is not to be, in parts.
 
-    def _begin_apart(self, row: Row, error: CaptureError) -> None:
-        """Run a step that is no single graph in parts, from now on.
+        It is tried twice: models that make something in their first call are one graph from then on.
+        """
+        if self._failures < _TRIES:
+            try:
+                self._run_whole(rows[0])
+            except CaptureError as error:
+                self._failures += 1
+                self._apart, left = self._begun_apart(rows[0], error), rows[1:]
+            else:
+                for row in rows[1:]:
+                    self._run_whole(row)
+                return
+        else:
+            left = rows
+        for row in left:
+            assert self._apart is not None
+            self._apart.run(row)
+        self._ran = [part for placed in self.session.placed for part in placed.parts]
+
+    def _begun_apart(self, row: Row, error: CaptureError) -> Apart:
+        """What runs a step that is no single graph in parts; it has run a row.
 
         Raises:
             CaptureError: it must be one graph, as on several ranks, which run one program; or capture did not fail for
                 what the model does, or eager fails as well.
         """
-        if self._ran or self._fullgraph or not is_of_model(error) or not self.session.alone:
+        if self._fullgraph or not is_of_model(error) or not self.session.alone:
             raise error
         names, place = _weakly(self._names), _weakly(self.session.__call__)
-        apart = Apart(self.model, place, self.name, names, self._arguments, self.loss_fn, self._dynamic)
+        apart = self._apart or Apart(self.model, place, self.name, names, self._arguments, self.loss_fn, self._dynamic)
         try:
             apart.run(row)
         except Exception as wrong:
             raise error from wrong
-        self._apart = apart
-        warnings.warn(
-            f"the step of {self.name!r} is not pipelined, for it is no single graph: its micro-batches run one after "
-            f"the other, and what of the model can be captured runs placed; {error}",
-            stacklevel=4,
-        )
+        if self._apart is None:
+            warnings.warn(
+                f"the step of {self.name!r} is not pipelined, for it is no single graph: its micro-batches run one "
+                f"after the other, and what of the model can be captured runs placed; {error}",
+                stacklevel=4,
+            )
+        return apart
 
     def _run_whole(self, row: Row) -> None:
         self._running.row, first = row, row.calls[0]
