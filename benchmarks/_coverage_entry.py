@@ -22,6 +22,7 @@ class Entry:
         make: builds a small one with random weights, without dropout.
         inputs: batch size -> arguments of a call.
         static: why another batch size needs another capture; "" where it does not.
+        rows: whether all inputs have a row for each of the batch, so that a step can be split.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Entry:
     make: Callable[[], nn.Module]
     inputs: Callable[[int], Inputs]
     static: str = ""
+    rows: bool = True

@@ -302,7 +302,7 @@ class _Graphs(nn.Module):
 
 def _walking() -> Iterator[Entry]:
     for kind in ("GCNConv", "GATConv", "SAGEConv", "GINConv"):
-        yield Entry(f"geometric-{kind}", "torch_geometric", _graphs(kind), _edges)
+        yield Entry(f"geometric-{kind}", "torch_geometric", _graphs(kind), _edges, rows=False)
 
 
 def _graphs(kind: str) -> Callable[[], nn.Module]:

@@ -1,14 +1,15 @@
 """Which models can be captured, placed and trained, and do they give what eager gives? Many architectures, each small.
 
-    python -m benchmarks.coverage [--names llama swin] [--devices 1 2 4] [--jobs 2] [--json]
+    python -m benchmarks.coverage [--names llama swin] [--modes step] [--devices 1 2 4] [--jobs 2] [--json]
 
 Architectures of `transformers` (text, images, sound), timm, diffusers and torch-geometric, made from the libraries' own
 classes with random weights and without dropout, and some of nobody's; those of a package that is not installed are left
 out, and said so (`pip install timm diffusers torch-geometric`).
 
 Each is compiled for CPU devices and called in evaluation (forward) and in training (forward, backward, gradients), two
-calls each, then with another batch size. Placements are `balanced` and, with several devices, `random`, so that every
-value crosses. Outputs, gradients and buffers are held against eager's by the norm of their difference over their norm.
+calls each, then with another batch size; and it is trained by steps of two micro-batches (step). Placements are
+`balanced` and, with several devices, `random`, so that every value crosses. Outputs, gradients and buffers are held
+against eager's by the norm of their difference over their norm.
 
 A line says how many ops there are, how many graph breaks, how many graphs were captured in all, how long the first
 call took (capture and plan included), how many times eager's a later one took, and the greatest error. Each
@@ -22,7 +23,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -31,11 +32,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks import _coverage_other, _coverage_own, _coverage_text
+from benchmarks import _coverage_other, _coverage_own, _coverage_steps, _coverage_text
 from benchmarks._coverage_entry import Entry
 from benchmarks._outputs import floating
 
 TOLERANCE = 1e-4
+MODES = ("forward", "training", "step")
 BATCHES = (3, 5)
 """Rows of a call, and of one with another batch."""
 
@@ -46,7 +48,7 @@ class Found:
 
     Attributes:
         name: of the architecture.
-        mode: `forward` or `training`.
+        mode: one of `MODES`.
         devices: how many.
         solver: that placed it.
         correct: it gives what eager gives, with both batch sizes.
@@ -121,19 +123,19 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
     import torchplace as tp
 
     found = Found(entry.name, mode, devices, solver)
-    training = mode == "training"
     models = []
     for _ in range(2):
         torch.manual_seed(0)
-        models.append(entry.make().train(training))
+        models.append(entry.make().train(mode != "forward"))
     eager, model = models
     try:
-        placed = tp.compile(model, topology=f"local:{devices}", solver=solver)
-        for i, batch in enumerate((BATCHES[0], BATCHES[0], BATCHES[1])):
+        placed, of_eager, of_placed = _tried(entry, mode, eager, model, topology=f"local:{devices}", solver=solver)
+        small, large = _coverage_steps.BATCHES if mode == "step" else BATCHES
+        for i, batch in enumerate((small, small, large)):
             begun = perf_counter()
-            expected = run(eager, eager, entry, batch, training)
+            expected = of_eager(batch)
             between = perf_counter()
-            results = run(model, placed, entry, batch, training)
+            results = of_placed(batch)
             seconds = perf_counter() - between
             found.first, found.later = (seconds, 0.0) if not i else (found.first, found.later or seconds)
             found.eager = between - begun
@@ -151,31 +153,54 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
     return found
 
 
-def modes(devices: Sequence[int]) -> Iterator[tuple[str, int, str]]:
+def _tried(
+    entry: Entry, mode: str, eager: nn.Module, model: nn.Module, **options: Any
+) -> tuple[Any, Callable[[int], list[torch.Tensor]], Callable[[int], list[torch.Tensor]]]:
+    """What has the plans; what gives eager's results for a batch, and what the placed ones."""
+    import torchplace as tp
+
+    if mode == "step":
+        loop, step = _coverage_steps.looped(eager), _coverage_steps.placed(model, **options)
+        return (
+            step,
+            lambda batch: _coverage_steps.run(eager, loop, entry, batch),
+            lambda batch: _coverage_steps.run(model, step, entry, batch),
+        )
+    placed, training = tp.compile(model, **options), mode == "training"
+    return (
+        placed,
+        lambda batch: run(eager, eager, entry, batch, training),
+        lambda batch: run(model, placed, entry, batch, training),
+    )
+
+
+def tries(modes: Sequence[str], devices: Sequence[int]) -> Iterator[tuple[str, int, str]]:
     """(Mode, number of devices, solver) of each try."""
-    for mode in ("forward", "training"):
+    for mode in modes:
         for count in devices:
             yield from ((mode, count, solver) for solver in (("balanced",) if count == 1 else ("balanced", "random")))
 
 
-def one(name: str, devices: Sequence[int]) -> None:
+def one(entry: Entry, modes: Sequence[str], devices: Sequence[int]) -> None:
     """Try one architecture, and print what comes of it as JSON."""
     torch.set_num_threads(1)
-    for mode, count, solver in modes(devices):
+    for mode, count, solver in tries(modes, devices):
         torch.compiler.reset()
-        print(json.dumps(asdict(cover(entries()[name], mode, count, solver))), flush=True)
+        print(json.dumps(asdict(cover(entry, mode, count, solver))), flush=True)
 
 
-def apart(name: str, devices: Sequence[int], timeout: float) -> list[Found]:
+def apart(entry: Entry, modes: Sequence[str], devices: Sequence[int], timeout: float) -> list[Found]:
     """Try one architecture in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.coverage", "--one", name, "--devices", *map(str, devices)]
+    name, modes = entry.name, [mode for mode in modes if entry.rows or mode != "step"]
+    options = ["--one", name, "--modes", *modes, "--devices", *map(str, devices)]
+    command = [sys.executable, "-m", "benchmarks.coverage", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         output, fate = done.stdout, f"ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
     except subprocess.TimeoutExpired as late:
         output, fate = (late.stdout or b"").decode(), f"took more than {timeout:g} s"
     found = [Found(**json.loads(text)) for text in output.splitlines() if text.startswith("{")]
-    missing = list(modes(devices))[len(found) :]
+    missing = list(tries(modes, devices))[len(found) :]
     return found + [Found(name, mode, count, solver, reason=fate) for mode, count, solver in missing]
 
 
@@ -192,6 +217,7 @@ def main() -> None:
     """Try all, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of architectures; by default all")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--jobs", type=int, default=2, help="architectures at a time")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for an architecture")
@@ -199,7 +225,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one, options.devices)
+        one(entries()[options.one], options.modes, options.devices)
         return
     known = entries()
     names = options.names or list(known)
@@ -209,7 +235,7 @@ def main() -> None:
     print(f"{'model':28}{'mode':10}devices placed  ops breaks captures first  to eager  error", file=out)
     rows: list[Found] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for found in pool.map(lambda name: apart(name, options.devices, options.timeout), names):
+        for found in pool.map(lambda name: apart(known[name], options.modes, options.devices, options.timeout), names):
             rows += found
             print("\n".join(line(f) for f in found), file=out, flush=True)
     _conclude(rows, absent, out)
