@@ -40,6 +40,19 @@ def test_predicted_beside_measured(torchplace: Run) -> None:
     assert "validation" not in json.loads(torchplace("run", "model.py:build", "--steps", "1", "--json").stdout)
 
 
+def test_steps_are_run_by_the_plan_that_was_made_for_them(torchplace: Run) -> None:
+    options = ["--topology", "local:2", "--training", "--microbatches", "2"]
+    made = torchplace("plan", "model.py:build", *options, "--solver", "round-robin", "--save", "steps.json")
+    assert made.returncode == 0, made.stderr
+    ran = torchplace("run", "model.py:build", *options, "--plan", "steps.json", "--steps", "1", "--predict", "--json")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["plans"][0]["microbatches"] == 2
+    assert found["measured"]["output_difference"] < 1e-5
+    assert found["measured"]["gradient_difference"] < 1e-5
+    assert found["validation"]["step_time"]["measured"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

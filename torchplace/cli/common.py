@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from torchplace.runtime.progress import giving_way
+from torchplace.runtime.steps import loss_of_output
 
 errors = Console(stderr=True, highlight=False)
 
@@ -30,6 +31,12 @@ Limit = Annotated[float | None, typer.Option(help="seconds of search")]
 Optimizer = Annotated[str | None, typer.Option(help="its state counts in training: adamw, sgd, momentum, ...")]
 Seed = Annotated[int, typer.Option(help="of the solver")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def step_options(training: bool, microbatches: int, schedule: str) -> dict[str, Any]:
+    """The options of a step: in training, it has a loss, whatever the model returns (`loss_of_output`)."""
+    options: dict[str, Any] = {"microbatches": microbatches, "schedule": schedule}
+    return options | {"loss_fn": loss_of_output} if training and microbatches != 1 else options
 
 
 def show(what: Any) -> None:

@@ -24,6 +24,7 @@ from torchplace.cli.common import (
     Waiting,
     complain,
     show,
+    step_options,
 )
 from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.errors import OptionError
@@ -60,7 +61,7 @@ def compare(
     if plot is not None:
         check_chart(plot)
     options: dict[str, Any] = {"objective": objective, "cost": cost, "training": training, "optimizer": optimizer}
-    options |= {"microbatches": microbatches, "schedule": schedule}
+    options |= step_options(training, microbatches, schedule)
     options |= {"topology": topology, "time_limit": time_limit, "seed": seed}
     options |= hints(pins, together, forbid)
     with Waiting("preparing") as waiting:

@@ -23,6 +23,7 @@ from torchplace.cli.common import (
     Training,
     Waiting,
     show,
+    step_options,
 )
 from torchplace.cli.hints import Forbid, Pins, Together, hints
 from torchplace.placement.progress import listening
@@ -59,11 +60,10 @@ def plan(
             objective=objective,
             cost=cost,
             training=training,
-            microbatches=microbatches,
-            schedule=schedule,
             optimizer=optimizer,
             time_limit=time_limit,
             seed=seed,
+            **step_options(training, microbatches, schedule),
             **hints(pins, together, forbid),
         )
     if save is not None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchplace.placement.report.units import duration_text
-from torchplace.runtime.steps import Step
+from torchplace.runtime.steps import Step, step_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Measurement:
 
     Attributes:
         compiled: the placed model.
-        output_difference: largest absolute difference of an output from eager's.
+        output_difference: largest absolute difference of an output from eager's; of the loss, for steps that train.
         gradient_difference: likewise of a parameter's gradient; None where there was no backward.
         eager: median seconds of a step in eager.
         placed: median seconds of a step, placed.
@@ -60,6 +60,7 @@ def measure(
     *,
     training: bool,
     steps: int = 5,
+    microbatches: int = 1,
 ) -> Measurement:
     """Compile a copy of a model, run it and the model in turn, and compare.
 
@@ -70,11 +71,12 @@ def measure(
         compiler: places what it is given and returns what to call.
         training: run the backward too, from the sum of the means of the floating-point outputs.
         steps: how many steps of each are measured.
+        microbatches: into which a step is split, at most; of more than one, the compiler has to make a step.
 
     Random ops draw other numbers than eager's: compare such models in `eval()` mode.
     """
     compiled = compiler(copy.deepcopy(model) if isinstance(model, nn.Module) else model)
-    eager, placed = (Step(m, args, kwargs, training) for m in (model, compiled))
+    eager, placed = (step_of(m, args, kwargs, training, microbatches) for m in (model, compiled))
     results = [_result(step) for step in (eager, placed)]
     times: dict[Step, list[float]] = {eager: [], placed: []}
     for _ in range(steps):

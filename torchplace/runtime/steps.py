@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from torchplace.compiler.dynamo import argument_names
 from torchplace.runtime.accelerator import accelerator_generators_kept
+from torchplace.runtime.microbatches import Call, Splitter, join
 
 
 class Step:
@@ -59,6 +61,60 @@ class Step:
     def gradients(self) -> list[torch.Tensor]:
         """Of the parameters that have one."""
         return [p.grad for p in self._parameters if p.grad is not None]
+
+
+class SplitStep(Step):
+    """A call that is split into micro-batches; in training, the backward of each's `loss_of_output`.
+
+    In eager they run one after the other; a compiled one (`pipelined.Step`) splits them itself.
+    """
+
+    def __init__(
+        self, model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool, microbatches: int
+    ) -> None:
+        """As `Step`, with the number of micro-batches."""
+        super().__init__(model, args, kwargs, training)
+        self.compiled = not isinstance(model, nn.Module) and hasattr(model, "splitter")
+        module = model.model if self.compiled else model
+        self._parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+        names = argument_names(module) if isinstance(module, nn.Module) else ()
+        self.splitter = Splitter(microbatches, names=names)
+
+    def __call__(self) -> list[torch.Tensor]:
+        """Run all micro-batches; returns the loss of the whole batch, or without training its outputs."""
+        with torch.set_grad_enabled(self.training):
+            made = self.model(*self.args, **self.kwargs) if self.compiled else self._looped()
+        return [o.detach() for o in pytree.tree_leaves(made) if isinstance(o, torch.Tensor)]
+
+    def _looped(self) -> Any:
+        split = self.splitter.split(Call(tuple(self.args), dict(self.kwargs)))
+        weights = [rows / max(1, sum(split.rows)) for rows in split.rows]
+        made = []
+        for call, weight in zip(split.calls, weights, strict=True):
+            output = self.model(*call.args, **call.kwargs)
+            if self.training:
+                output = loss_of_output(output)
+                torch.autograd.backward(output * weight)
+            made.append(output)
+        leaves, trees = zip(*map(pytree.tree_flatten, made), strict=True)
+        joined = [join(pieces, split.rows, weights, 0) for pieces in zip(*leaves, strict=True)]
+        return pytree.tree_unflatten(joined, trees[0])
+
+
+def step_of(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool, microbatches: int) -> Step:
+    """What runs a call of a model, in one or in micro-batches."""
+    if microbatches == 1:
+        return Step(model, args, kwargs, training)
+    return SplitStep(model, args, kwargs, training, microbatches)
+
+
+def loss_of_output(output: Any) -> torch.Tensor:
+    """The loss of a model that nobody has said one of: its own, or the sum of the means of what it returns."""
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if isinstance(own, torch.Tensor):
+        return own
+    wanted = [o for o in pytree.tree_leaves(output) if isinstance(o, torch.Tensor) and o.requires_grad]
+    return torch.stack([o.float().mean() for o in wanted]).sum()
 
 
 @contextmanager
