@@ -110,7 +110,7 @@ class StepBoard:
     @functools.cached_property
     def captured(self) -> list[Captured]:
         """What the step's first calls have captured."""
-        return list(dict.fromkeys(captured for captured, _ in self.step._placed))
+        return list(dict.fromkeys(captured for captured, _ in self.step.whole.placed))
 
     def _session(self) -> Session:
         session = Session(self.way.request)
@@ -121,11 +121,11 @@ class StepBoard:
         """Run so from now on; gives what was prepared."""
         self.way = way
         self.step.splitter.microbatches = microbatches
-        self.step._placed = {
+        self.step.whole.placed = {
             (captured, microbatches): self._session().place(captured, Pipelining(microbatches, way.schedule))
             for captured in self.captured
         }
-        return iter(self.step._placed.values())
+        return iter(self.step.whole.placed.values())
 
 
 PLACED = {"topology": "local:3", "solver": "random", "seed": 1}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from torchplace.compiler.capture import Capturer, Handler
+from torchplace.compiler.capture import Capturer
 from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.dynamo import call_of
-from torchplace.compiler.joint import Loss, step_function
+from torchplace.compiler.joint import step_function
 from torchplace.runtime.microbatches import Call
 from torchplace.runtime.row import Row
+from torchplace.runtime.subject import Subject, weakly
 
 
 class Apart:
@@ -24,30 +25,16 @@ class Apart:
     micro-batch overlaps with another.
     """
 
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        handler: Handler,
-        name: str,
-        names: Callable[[], Mapping[int, str]],
-        arguments: Sequence[str],
-        loss_fn: Loss | None,
-        dynamic: bool | None,
-    ) -> None:
-        """Prepare; nothing is captured yet.
-
-        Args:
-            model: a module or a function.
-            handler: places what is captured.
-            name: of the model.
-            names: as `Capturer` has it.
-            arguments: as `Capturer` has it.
-            loss_fn: as `step_function` has it.
-            dynamic: dynamic shapes, as `torch.compile` takes it.
-        """
-        function = call_of(model) if isinstance(model, nn.Module) else model
-        self._loss_fn = loss_fn
-        self._model = compile_function(function, Capturer(handler, name, names, arguments=arguments), dynamic=dynamic)
+    def __init__(self, subject: Subject) -> None:
+        """Prepare; nothing is captured yet."""
+        model = subject.model
+        place, names = weakly(subject.session.__call__), weakly(subject.names)
+        self._loss_fn = subject.loss_fn
+        self._model = compile_function(
+            call_of(model) if isinstance(model, nn.Module) else model,
+            Capturer(place, subject.name, names, arguments=subject.arguments),
+            dynamic=subject.dynamic,
+        )
 
     def run(self, row: Row) -> None:
         """Run the micro-batches of a row; their gradients are added to `.grad`."""
