@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.dynamo import call_of
 from torchplace.compiler.settings import Settings
 from torchplace.compiler.strays import Restart
 from torchplace.errors import CaptureError, TorchplaceError
+
+_FAILURES = (TorchDynamoException, GuardOnDataDependentSymNode)
+"""What Dynamo raises where it cannot capture."""
 
 _RECOMPILES = 256
 """How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
@@ -108,7 +112,7 @@ class _Compiled:
 
 def is_of_model(error: CaptureError) -> bool:
     """Whether it is something in the model that Dynamo could not capture, which eager may well do."""
-    return isinstance(error.__cause__, TorchDynamoException)
+    return isinstance(error.__cause__, _FAILURES)
 
 
 def _kind_of_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -121,7 +125,7 @@ def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], 
     """Call what is compiled; our errors are raised as they are, and Dynamo's as `CaptureError`."""
     try:
         return compiled(*args, **kwargs)
-    except TorchDynamoException as error:
+    except _FAILURES as error:
         inner = getattr(error, "inner_exception", None)
         if isinstance(inner, TorchplaceError):
             raise inner from None

@@ -32,6 +32,7 @@ from torchplace.compiler.packed import unchecked
 from torchplace.compiler.printed import prints_in_graphs
 from torchplace.compiler.recurrent import steps_left_out
 from torchplace.compiler.substitutes import substitute, substituted
+from torchplace.compiler.unguarded import looks_break_graphs
 from torchplace.compiler.warned import warned_at_capture
 
 WANTED: Mapping[str, Any] = {
@@ -55,6 +56,7 @@ _WITHIN: Sequence[Callable[[], AbstractContextManager[Any]]] = (
     warned_at_capture,
     prints_in_graphs,
     checks_in_graphs,
+    looks_break_graphs,
     strays.unseen,
 )
 """What Dynamo does otherwise meanwhile."""
