@@ -21,7 +21,9 @@ from torch._dynamo.variables import ConstantVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from torchplace.compiler.choices import choose
 from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.truths import as_tensor
 
 Jump = Callable[[Any, Instruction], None]
 
@@ -58,7 +60,7 @@ def _checking(name: str, original: Jump | None) -> Jump | None:
         here = tx.instructions[tx.instruction_pointer]
         raises = [_raises(tx, here), _raises(tx, inst.target)] if _hangs_on_values(value) else []
         if sum(found is not None for found in raises) != 1 or _is_caught(tx):
-            return original(tx, inst)
+            return None if raises and choose(tx, inst, jumps_if) else original(tx, inst)
         behind, there = raises
         tx.pop()
         _check(tx, value, jumps_if if behind else not jumps_if, behind or there or "")
@@ -137,11 +139,3 @@ def _check(tx: Any, value: Any, wanted: bool, message: str) -> None:
         value = value.call_method(tx, "logical_not", [], {})
     args = value.as_proxy(), ConstantVariable.create(message).as_proxy()
     tx.output.create_proxy("call_function", torch._assert_async, args, {})
-
-
-def as_tensor(number: Any) -> torch.Tensor:
-    """A tensor of one number, which may be a symbol: it is traced."""
-    if isinstance(number, bool):
-        # torch has no types for `sym_ite`
-        return torch.scalar_tensor(torch.sym_ite(number, 1, 0), dtype=torch.bool)  # type: ignore[no-untyped-call]
-    return torch.scalar_tensor(number, dtype=torch.int64 if isinstance(number, int) else torch.float64)

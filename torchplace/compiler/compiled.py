@@ -75,11 +75,11 @@ class _Compiled:
         """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""
         if self._left and _kind_of_call(args, kwargs) in self._left:
             return self._function(*args, **kwargs)
-        broken, captures = self._settings.broken, getattr(self._backend, "captures", 0)
+        broken, captures = self._settings.broken, self._captures
         try:
             return self._captured(args, kwargs)
         except CaptureError as error:
-            begun = broken or captures != getattr(self._backend, "captures", 0)  # a part of the call may have been done
+            begun = broken or captures != self._captures  # a part of the call may have been done
             if begun or not is_of_model(error) or not self._may_be_left:
                 raise
             self._settings.broken = broken  # what has failed was no break
@@ -91,11 +91,28 @@ class _Compiled:
             self._left.add(_kind_of_call(args, kwargs))
             return result
 
+    @property
+    def _captures(self) -> int:
+        """How many graphs were captured so far."""
+        return int(getattr(self._backend, "captures", 0))
+
     def _captured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call it; each size is captured by itself from now on, where some op takes no symbols for sizes."""
+        """Call it; each size is captured by itself from now on, where some op takes no symbols for sizes.
+
+        Branches on values break the graph from now on, where what `torch.cond` makes of them cannot be captured.
+        """
+        choices, captures = self._settings.choices, self._captures
         try:
             return _raising_ours(self._compiled, self._name, args, kwargs)
         except CaptureError as error:
+            if (
+                is_of_model(error)
+                and choices.wanted
+                and choices.made
+                and captures == getattr(self._backend, "captures", 0)
+            ):
+                choices.wanted, self._compiled = False, self._made(self._options)
+                return self._captured(args, kwargs)
             if not is_of_model(error) or not self._went_well or self._options.get("dynamic") is not None:
                 raise
         fixed = {**self._options, "dynamic": False}

@@ -25,6 +25,7 @@ from torchplace.compiler import strays
 from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
+from torchplace.compiler.choices import Choices, made_for
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
@@ -83,6 +84,7 @@ class Settings:
     Attributes:
         backend: is told what is left out.
         broken: whether a graph has broken, so that something runs in Python between captured graphs.
+        choices: whether branches on values are traced as choices, and how many were.
     """
 
     def __init__(self, backend: Backend | None) -> None:
@@ -92,6 +94,7 @@ class Settings:
         self._before: dict[str, Counter[str]] = {}
         self._captures = self._breaks = 0
         self.broken = False
+        self.choices = Choices()
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
@@ -119,6 +122,7 @@ class Settings:
         substitute()
         heard = {"ignore_logging_functions": {*_logging(), warnings.warn}, "reorderable_logging_functions": {print}}
         self._stack.enter_context(config.patch({**WANTED, **heard}))
+        self._stack.enter_context(made_for(self.choices))
         for within in _WITHIN:
             self._stack.enter_context(within())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
