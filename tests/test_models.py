@@ -282,7 +282,10 @@ def test_what_depends_on_values_in_python_breaks_the_graph_and_goes_on() -> None
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.a(x)
-            return F.relu(self.b(x)) if float(x.sum()) > 0 else self.b(x)
+            if float(x.sum()) > 0:
+                self.seen = len(x)
+                return F.relu(self.b(x))
+            return self.b(x)
 
     eager, placed = pair(Branching)
     for x in (ROWS, -ROWS, 3 * ROWS, -2 * ROWS):

@@ -80,8 +80,14 @@ def test_gradients_and_grad_mode_are_left_alone() -> None:
     assert torch.is_grad_enabled()
 
 
+SEEN: list[int] = []
+
+
 def branch(x: torch.Tensor) -> torch.Tensor:
-    return x + 1 if x.sum() > 0 else x * 2
+    if x.sum() > 0:
+        SEEN.append(len(x))
+        return x + 1
+    return x * 2
 
 
 def stopped(x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 class Branching(nn.Module):
-    """Decides by values, which breaks its graph."""
+    """Decides by values what it does to itself, which breaks its graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class Branching(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(self.first(x))
-        x = x.tanh() if float(x.detach().sum()) > -1e9 else x.exp()
+        if float(x.detach().sum()) > -1e9:
+            self.seen, x = len(x), x.tanh()
         return self.last(x)  # type: ignore[no-any-return]
 
 
@@ -54,7 +55,7 @@ def test_a_step_does_what_eager_does_and_says_that_it_is_not_pipelined() -> None
     model, reference = twins()
     step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=3, **PLACED)
     x, y = batch()
-    with pytest.warns(UserWarning, match=r"step of 'Branching' is not pipelined.*data-dependent.*test_apart\.py"):
+    with pytest.warns(UserWarning, match=r"step of 'Branching' is not pipelined.*[Dd]ata-dependent.*test_apart\.py"):
         loss, outputs = step(x, y, return_outputs=True)
     torch.testing.assert_close(loss, eager_step(reference, x, y, 3))
     assert outputs.shape == (ROWS, CLASSES)

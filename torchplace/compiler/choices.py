@@ -173,18 +173,32 @@ def _cond(truth: torch.Tensor, if_true: Any, if_false: Any) -> Any:
 
 
 def _require_plain(tx: Any, results: Sequence[Any]) -> None:
-    """Check that the ways are short, for a choice is placed as one op, and draw no random numbers.
+    """Check that the ways are short, draw no random numbers, and that gradients reach the same tensors by both.
 
-    The backward of `torch.cond` runs a way again, and would draw others.
+    A choice is placed as one op. Its backward runs a way again, which would draw others. And what a way does not use
+    would get a gradient of zeros, by which an optimizer may change it: in eager it has none.
     """
     choice = results[0].as_proxy().node.args[0]
-    nodes = [node for way in choice.args[1:3] for node in tx.output.nn_modules[way.target].graph.nodes]
+    graphs = [tx.output.nn_modules[way.target].graph for way in choice.args[1:3]]
+    reached = [_used(graph, choice.args[3]) for graph in graphs]
+    if torch.is_grad_enabled() and reached[0] != reached[1]:
+        raise Unsupported("gradients would reach other tensors by one way than by the other")
+    nodes = [node for graph in graphs for node in graph.nodes]
     calls = [node for node in nodes if node.op in ("call_function", "call_method")]
     if len(calls) > _MOST:
         raise Unsupported(f"its ways have {len(calls)} ops; as one op, it would run on one device")
     for node in calls:
         if _draws(node):
             raise Unsupported(f"a way draws random numbers: {node.target}")
+
+
+def _used(graph: Any, operands: Sequence[Any]) -> list[bool]:
+    """Which operands get gradients through a way."""
+    places = graph.find_nodes(op="placeholder")
+    return [
+        bool(place.users) and bool(getattr(operand.meta.get("example_value"), "requires_grad", False))
+        for place, operand in zip(places, operands, strict=True)
+    ]
 
 
 def _draws(node: Any) -> bool:
