@@ -59,7 +59,6 @@ def of_other_layers(net: Net, x: torch.Tensor) -> torch.Tensor:
 
 
 def of_two_tensors(net: Net, x: torch.Tensor) -> torch.Tensor:
-    """What torch has for the backward of these finds them in the same memory."""
     h, scale = net.a(x), 2.0
     if scale > 1 and x.max().item() > 1.5:
         y = h * scale
@@ -82,6 +81,14 @@ def without_gradients(net: Net, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         shift = x.mean() * 2 if (x > 0).any() else x.mean() - 1
     return net.b(net.a(x) + shift)  # type: ignore[no-any-return]
+
+
+def in_a_context(net: Net, x: torch.Tensor) -> torch.Tensor:
+    h = net.a(x)
+    with torch.no_grad():
+        if h.sum() > 0:
+            return h * 2  # type: ignore[no-any-return]
+        return h - 1  # type: ignore[no-any-return]
 
 
 def writing(net: Net, x: torch.Tensor) -> torch.Tensor:
@@ -138,6 +145,21 @@ def held_against_eager(way: Way, inputs: list[torch.Tensor]) -> list[str]:
 @pytest.mark.parametrize("way", [clamped, chosen, returned, in_a_loop, without_gradients])
 def test_what_only_computes_is_captured_whole(way: Way) -> None:
     assert held_against_eager(way, INPUTS) == [""]
+
+
+def test_what_is_behind_a_context_is_left_as_it_was() -> None:
+    eager = Net(in_a_context)
+    placed = tp.compile(copy.deepcopy(eager), topology="local:2")
+    for x in INPUTS:
+        torch.testing.assert_close(placed(x), eager(x))
+        assert torch.is_grad_enabled()
+
+
+def test_as_a_dynamo_backend_a_branch_breaks_the_graph() -> None:
+    eager = Net(chosen)
+    placed = torch.compile(copy.deepcopy(eager), backend="torchplace", options={"topology": "local:2"})
+    for x in INPUTS:
+        torch.testing.assert_close(placed(x), eager(x))
 
 
 def test_what_is_not_finite_is_clamped() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch._dynamo.bytecode_analysis import livevars_analysis
 from torch._dynamo.bytecode_transformation import Instruction, create_instruction, transform_code_object
-from torch._dynamo.exc import RestartAnalysis, TorchDynamoException, Unsupported
+from torch._dynamo.exc import RestartAnalysis, Unsupported
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.functions import FunctoolsPartialVariable, UserFunctionVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
@@ -40,6 +40,7 @@ _PLAIN = (
     *("LIST_", "DICT_", "SET_", "SWAP", "COPY", "POP_TOP", "NOP", "TO_BOOL", "CONVERT_VALUE", "UNPACK_SEQUENCE"),
 )
 """Begins of the names of instructions that only compute."""
+_CALL = "PRECALL" if "PRECALL" in dis.opmap else "CALL"
 _NOT_PLAIN = ("COPY_FREE_VARS", "CALL_INTRINSIC")
 _SORTS = dis.COMPILER_FLAG_NAMES
 _VARIABLE_ARGUMENTS = sum(flag for flag, name in _SORTS.items() if name in ("VARARGS", "VARKEYWORDS"))
@@ -111,7 +112,7 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
         _choose(tx, ways, jumps_if)
     except RestartAnalysis:
         raise
-    except TorchDynamoException as error:
+    except Exception as error:  # Dynamo's own, and what it has stumbled over
         if isinstance(error, Unsupported):
             error.remove_from_stats()
         speculation.fail_and_restart_analysis(tx.error_on_graph_break)
@@ -146,10 +147,23 @@ def _effect(way: Sequence[Instruction]) -> int | None:
     for inst in way:
         if not inst.opname.startswith(_PLAIN) or inst.opname.startswith(_NOT_PLAIN):
             return None
+        if height < _depth(inst):
+            return None
         height += dis.stack_effect(inst.opcode, inst.arg if inst.opcode >= dis.HAVE_ARGUMENT else None)
         if height < 0:
             return None
     return height
+
+
+def _depth(inst: Instruction) -> int:
+    """How many values an instruction finds on the stack at least, where that is more than it takes off.
+
+    The end of a `with`, where a way returns, looks for what was there before.
+    """
+    count = inst.arg or 0
+    if inst.opname in ("SWAP", "COPY"):
+        return count
+    return count + 2 if inst.opname == _CALL else 0
 
 
 def _choose(tx: Any, ways: _Ways, jumps_if: bool) -> None:
@@ -183,6 +197,8 @@ def _require_plain(tx: Any, results: Sequence[Any]) -> None:
     reached = [_used(graph, choice.args[3]) for graph in graphs]
     if torch.is_grad_enabled() and reached[0] != reached[1]:
         raise Unsupported("gradients would reach other tensors by one way than by the other")
+    if torch.is_grad_enabled() and any(reached[0]) and len(results) > 1:
+        raise Unsupported("several results with gradients, which the backward may find in the same memory")
     nodes = [node for graph in graphs for node in graph.nodes]
     calls = [node for node in nodes if node.op in ("call_function", "call_method")]
     if len(calls) > _MOST:

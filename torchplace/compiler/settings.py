@@ -87,14 +87,14 @@ class Settings:
         choices: whether branches on values are traced as choices, and how many were.
     """
 
-    def __init__(self, backend: Backend | None) -> None:
+    def __init__(self, backend: Backend | None, *, choices: bool = True) -> None:
         """Prepare; nothing is set. `backend` is told what is left out; None for nobody."""
         self.backend = backend
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
         self._captures = self._breaks = 0
         self.broken = False
-        self.choices = Choices()
+        self.choices = Choices(choices)
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
@@ -137,6 +137,9 @@ class Settings:
         reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))
         if reasons and _local.wanted is self:
             self.broken = True
+            self.choices.wanted = (
+                False  # from here on, a call could not begin anew if one of them could not be captured
+            )
             strays.begin()
         if reasons and self.backend is not None and self.backend.captures == self._captures:
             for reason in reasons:
@@ -164,7 +167,7 @@ _local = _Local()
 def _on_start(_: Any) -> None:
     if _local.compiling is not None:
         return
-    wanted = _local.wanted or (Settings(None) if _is_for_our_backend() else None)
+    wanted = _local.wanted or (Settings(None, choices=False) if _is_for_our_backend() else None)
     if wanted is not None:
         _local.compiling = wanted
         wanted.compiling()
