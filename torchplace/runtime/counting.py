@@ -31,5 +31,5 @@ def warn_of_changed(before: Numbers, model: Any, name: str, microbatches: int) -
         warnings.warn(
             f"the forward of {name!r} changes {', '.join(map(repr, changed[:3]))}: a number of Python, which a step "
             f"changes once for its {microbatches} micro-batches, not for each; what counts them should be a buffer",
-            stacklevel=4,
+            stacklevel=5,
         )
