@@ -8,18 +8,16 @@ another way of going on) breaks the graph, as ever.
 
 from __future__ import annotations
 
-import copy
-import dis
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch._dynamo.bytecode_analysis import livevars_analysis
-from torch._dynamo.bytecode_transformation import Instruction, create_instruction, transform_code_object
+from torch._dynamo.bytecode_transformation import Instruction
 from torch._dynamo.exc import RestartAnalysis, Unsupported
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.functions import FunctoolsPartialVariable, UserFunctionVariable
@@ -27,24 +25,10 @@ from torch._dynamo.variables.tensor import SymNodeVariable
 
 from torchplace.compiler.substitutes import traced_call
 from torchplace.compiler.truths import as_tensor, truth_of
-
-_LONGEST = 400
-"""Instructions that a way may have."""
+from torchplace.compiler.ways import Ways, code_of, read, stored, ways_of
 
 _MOST = 40
 """Ops that both ways may have together."""
-
-_PLAIN = (
-    *("LOAD_FAST", "LOAD_CONST", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_METHOD", "LOAD_BUILD", "STORE_FAST", "PUSH_NULL"),
-    *("CALL", "PRECALL", "KW_NAMES", "BINARY_", "UNARY_", "COMPARE_OP", "IS_OP", "CONTAINS_OP", "BUILD_", "FORMAT_"),
-    *("LIST_", "DICT_", "SET_", "SWAP", "COPY", "POP_TOP", "NOP", "TO_BOOL", "CONVERT_VALUE", "UNPACK_SEQUENCE"),
-)
-"""Begins of the names of instructions that only compute."""
-_CALL = "PRECALL" if "PRECALL" in dis.opmap else "CALL"
-_NOT_PLAIN = ("COPY_FREE_VARS", "CALL_INTRINSIC")
-_SORTS = dis.COMPILER_FLAG_NAMES
-_VARIABLE_ARGUMENTS = sum(flag for flag, name in _SORTS.items() if name in ("VARARGS", "VARKEYWORDS"))
-_RESUMES = sum(flag for flag, name in _SORTS.items() if "GENERATOR" in name or "COROUTINE" in name)
 
 
 @dataclass
@@ -77,23 +61,6 @@ def made_for(choices: Choices) -> Iterator[None]:
         _local.choices = before
 
 
-@dataclass(frozen=True)
-class _Ways:
-    """The two ways of a branch.
-
-    Attributes:
-        behind: instructions where the jump is not taken.
-        there: those where it is.
-        joined: number of the instruction at which both have come to the same.
-        stacked: how many values each leaves on the stack, 0 or 1.
-    """
-
-    behind: Sequence[Instruction]
-    there: Sequence[Instruction]
-    joined: int
-    stacked: int
-
-
 def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
     """Trace a branch on the value that is on top of the stack as a choice; False where it is none.
 
@@ -102,7 +69,7 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
         inst: the jump.
         jumps_if: the truth of the value for which it is taken.
     """
-    ways = _ways(tx, inst) if _local.choices.wanted else None
+    ways = ways_of(tx, inst) if _local.choices.wanted else None
     if ways is None:
         return False
     speculation = tx.speculate()
@@ -120,65 +87,19 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
     return True
 
 
-def _ways(tx: Any, inst: Instruction) -> _Ways | None:
-    """The ways behind a jump, if both only compute and come to the same place."""
-    code, begin, target = tx.instructions, tx.instruction_pointer, tx.indexof[inst.target]
-    if target <= begin or tx.f_code.co_flags & _RESUMES:
-        return None
-    behind, there, joined = code[begin:target], [], target
-    last = behind[-1].opname
-    if last == "JUMP_FORWARD":
-        joined = tx.indexof[behind[-1].target]
-        behind, there = behind[:-1], code[target:joined]
-    elif last == "RETURN_VALUE":
-        joined = next((i for i in range(target, len(code)) if code[i].opname == "RETURN_VALUE"), len(code))
-        behind, there = behind[:-1], code[target:joined]
-    effects = [_effect(way) for way in (behind, there)]
-    if joined >= len(code) or None in effects or effects[0] != effects[1] or effects[0] not in (0, 1):
-        return None
-    return _Ways(behind, there, joined, effects[0])
-
-
-def _effect(way: Sequence[Instruction]) -> int | None:
-    """By how much a way makes the stack higher; None if it does not only compute, on what it has put there itself."""
-    height = 0
-    if len(way) > _LONGEST:
-        return None
-    for inst in way:
-        if not inst.opname.startswith(_PLAIN) or inst.opname.startswith(_NOT_PLAIN):
-            return None
-        if height < _depth(inst):
-            return None
-        height += dis.stack_effect(inst.opcode, inst.arg if inst.opcode >= dis.HAVE_ARGUMENT else None)
-        if height < 0:
-            return None
-    return height
-
-
-def _depth(inst: Instruction) -> int:
-    """How many values an instruction finds on the stack at least, where that is more than it takes off.
-
-    The end of a `with`, where a way returns, looks for what was there before.
-    """
-    count = inst.arg or 0
-    if inst.opname in ("SWAP", "COPY"):
-        return count
-    return count + 2 if inst.opname == _CALL else 0
-
-
-def _choose(tx: Any, ways: _Ways, jumps_if: bool) -> None:
+def _choose(tx: Any, ways: Ways, jumps_if: bool) -> None:
     returns = tx.instructions[ways.joined].opname == "RETURN_VALUE" and ways.stacked
     live = set() if returns else livevars_analysis(tx.instructions, tx.instructions[ways.joined])
-    left = sorted((_stored(ways.behind) | _stored(ways.there)) & live)
+    left = sorted((stored(ways.behind) | stored(ways.there)) & live)
     value = tx.pop()
     truth = traced_call(tx, as_tensor if isinstance(value, SymNodeVariable) else truth_of, [value], {})
     branches = [_branch(tx, way, left, ways.stacked) for way in (ways.there, ways.behind)]
     results = traced_call(tx, _cond, [truth, *(branches if jumps_if else branches[::-1])], {})
     _require_plain(tx, results.items)
-    stored = list(results.items)
+    made = list(results.items)
     if ways.stacked:
-        tx.push(stored.pop(0))
-    tx.symbolic_locals.update(zip(left, stored, strict=True))
+        tx.push(made.pop(0))
+    tx.symbolic_locals.update(zip(left, made, strict=True))
     tx.instruction_pointer = ways.joined
 
 
@@ -232,28 +153,12 @@ _DRAWS = ("rand", "bernoulli", "multinomial", "normal_", "uniform_", "exponentia
 """Parts of the names of functions that draw."""
 
 
-def _stored(way: Sequence[Instruction]) -> set[str]:
-    return {inst.argval for inst in way if inst.opname.startswith("STORE_FAST")}
-
-
-def _read(way: Sequence[Instruction]) -> set[str]:
-    """The locals that a way reads before it writes them."""
-    read: set[str] = set()
-    stored: set[str] = set()
-    for inst in way:
-        if inst.opname.startswith("STORE_FAST"):
-            stored.add(inst.argval)
-        elif inst.opname.startswith("LOAD_FAST") and inst.argval not in stored:
-            read.add(inst.argval)
-    return read
-
-
 def _branch(tx: Any, way: Sequence[Instruction], left: Sequence[str], stacked: int) -> Any:
     """A way as a function of nothing, in Dynamo's terms: the locals that it reads are bound."""
-    needed = sorted(_read(way) | (set(left) - _stored(way)))
+    needed = sorted(read(way) | (set(left) - stored(way)))
     if not all(name in tx.symbolic_locals for name in needed):
         raise Unsupported("a way leaves, or reads, a local that is not there")
-    code = _code(tx.f_code, way, needed, left, stacked)
+    code = code_of(tx.f_code, way, needed, left, stacked)
     function = UserFunctionVariable(FunctionType(code, tx.f_globals, "way"))
     bound = {f"given_{i}": tx.symbolic_locals[name] for i, name in enumerate(needed)}
     return FunctoolsPartialVariable(VariableTracker.build(tx, _apart), [function], bound)
@@ -268,23 +173,3 @@ def _apart(way: Any, **given: Any) -> Any:
             handed_on = handed_on or value is result
         results.append(result.clone() if handed_on and isinstance(result, torch.Tensor) else result)
     return tuple(results)
-
-
-def _code(
-    code: CodeType, way: Sequence[Instruction], given: Sequence[str], left: Sequence[str], stacked: int
-) -> CodeType:
-    """The code of a function of the locals that a way reads; it returns what that leaves on the stack and in locals."""
-
-    def cut(instructions: list[Instruction], options: dict[str, Any]) -> None:
-        others = [name for name in options["co_varnames"] if name not in given]
-        options.update(co_argcount=len(given), co_posonlyargcount=0, co_kwonlyargcount=0)
-        options.update(co_varnames=(*given, *others), co_cellvars=(), co_freevars=())
-        options["co_flags"] &= ~_VARIABLE_ARGUMENTS
-        body = [copy.copy(inst) for inst in way]
-        for inst in body:
-            inst.exn_tab_entry = None
-        ends = [create_instruction("LOAD_FAST", argval=name) for name in left]
-        ends += [create_instruction("BUILD_TUPLE", arg=len(left) + stacked), create_instruction("RETURN_VALUE")]
-        instructions[:] = [create_instruction("RESUME", arg=0), *body, *ends]
-
-    return transform_code_object(code, cut)[0]
