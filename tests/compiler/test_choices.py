@@ -205,7 +205,7 @@ STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from(sorted(STEPS))), min_size=1, max_size=3))
 def test_any_choices_in_a_row_give_what_eager_gives(pairs: list[tuple[str, str]]) -> None:
     def choosing(net: Net, x: torch.Tensor) -> torch.Tensor:

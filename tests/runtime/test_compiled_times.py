@@ -54,14 +54,13 @@ def nothing_is_timed(*_: Any) -> None:
     raise AssertionError("timed again")
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_segments_take_what_was_measured_of_them(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(Net().train(training), training=training)
-    eager = plan_of(Net().train(training), training=training, codegen="eager")
+def test_segments_take_what_was_measured_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(Net(), training=True)
+    eager = plan_of(Net(), training=True, codegen="eager")
     assert plan.placement == eager.placement
     assert plan.predicted.step_time != eager.predicted.step_time
     monkeypatch.setattr(compiled_times._Programs, "seconds", nothing_is_timed)
-    again = plan_of(Net().train(training), training=training)
+    again = plan_of(Net(), training=True)
     assert again.predicted == plan.predicted, "the store of costs knows"
 
 
