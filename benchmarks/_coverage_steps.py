@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks._coverage_entry import Entry, Inputs
-from benchmarks._outputs import floating
+from benchmarks._outputs import floating, trained
 
 MICROBATCHES = 2
 BATCHES = (4, 6)
@@ -20,14 +20,6 @@ def loss_of(output: Any) -> torch.Tensor:
     """A loss that hangs on all that a model returns."""
     wanted = [o for o in floating(output) if o.requires_grad]
     return torch.stack([o.abs().square().mean() + torch.real(o).mean() for o in wanted]).sum()
-
-
-def placed(model: nn.Module, **options: Any) -> Callable[..., torch.Tensor]:
-    """The step of a model."""
-    import torchplace as tp
-
-    step: Callable[..., torch.Tensor] = tp.compile(model, loss_fn=loss_of, microbatches=MICROBATCHES, **options)
-    return step
 
 
 def looped(model: nn.Module) -> Callable[..., torch.Tensor]:
@@ -60,5 +52,4 @@ def run(model: nn.Module, step: Callable[..., torch.Tensor], entry: Entry, batch
     args, kwargs = entry.inputs(batch)
     model.zero_grad()
     loss = step(*args, **kwargs)
-    gradients = [p.grad.clone() if p.grad is not None else torch.zeros(1) for p in model.parameters()]
-    return [loss.detach().clone(), *gradients, *(b.detach().clone() for b in model.buffers())]
+    return [loss.detach().clone(), *trained(model)]

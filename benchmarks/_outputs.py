@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 
@@ -13,6 +14,12 @@ def floating(output: Any) -> list[torch.Tensor]:
     """The floating-point and complex tensors of an output, however they are nested, in order."""
     leaves = pytree.tree_leaves(_plain(output))
     return [t for t in leaves if isinstance(t, torch.Tensor) and (t.is_floating_point() or t.is_complex())]
+
+
+def trained(model: nn.Module) -> list[torch.Tensor]:
+    """What training leaves in a model: copies of its gradients, a zero where there is none, and of its buffers."""
+    gradients = [p.grad.clone() if p.grad is not None else torch.zeros(1) for p in model.parameters()]
+    return gradients + [b.detach().clone() for b in model.buffers()]
 
 
 def _plain(output: Any) -> Any:

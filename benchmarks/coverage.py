@@ -34,7 +34,7 @@ from torch import nn
 
 from benchmarks import _coverage_other, _coverage_own, _coverage_steps, _coverage_text
 from benchmarks._coverage_entry import Entry
-from benchmarks._outputs import floating
+from benchmarks._outputs import floating, trained
 
 TOLERANCE = 1e-4
 MODES = ("forward", "training", "step")
@@ -95,8 +95,7 @@ def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -
     if training:
         wanted = [output for output in outputs if output.requires_grad]
         torch.stack([(o * torch.linspace(-1, 1, o.numel()).view(o.shape)).sum() for o in wanted]).sum().backward()
-        results += [p.grad.clone() if p.grad is not None else torch.zeros(1) for p in model.parameters()]
-        results += [b.detach().clone() for b in model.buffers()]
+        results += trained(model)
     return results
 
 
@@ -160,7 +159,8 @@ def _tried(
     import torchplace as tp
 
     if mode == "step":
-        loop, step = _coverage_steps.looped(eager), _coverage_steps.placed(model, **options)
+        loop, steps = _coverage_steps.looped(eager), _coverage_steps.MICROBATCHES
+        step = tp.compile(model, loss_fn=_coverage_steps.loss_of, microbatches=steps, **options)
         return (
             step,
             lambda batch: _coverage_steps.run(eager, loop, entry, batch),

@@ -138,7 +138,7 @@ def capture(example: Example, options: Options) -> list[Captured]:
 
 
 def _capture_step(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> Captured:
-    names = argument_names(model) if isinstance(model, nn.Module) else ()
+    names = argument_names(model)
     call = call_of(args, kwargs, kwargs.pop(TARGET, None), options.loss_fn)
     first = Splitter(options.microbatches, options.batch_dims, names).split(call).calls[0]
     return capture_step(

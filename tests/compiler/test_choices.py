@@ -16,7 +16,7 @@ from torch import nn
 import torchplace as tp
 
 pytestmark = pytest.mark.usefixtures("forgotten")
-Way = Callable[["Net", torch.Tensor], torch.Tensor]
+Way = Callable[["Net", torch.Tensor], Any]
 
 
 class Net(nn.Module):
@@ -28,37 +28,37 @@ class Net(nn.Module):
         self.a, self.b, self.way = nn.Linear(6, 6), nn.Linear(6, 6), forward
         self.seen = 0
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         return self.way(self, x)
 
 
-def clamped(net: Net, x: torch.Tensor) -> torch.Tensor:
+def clamped(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
     if not torch.isfinite(h).all():
         most = torch.finfo(h.dtype).max - 1000
         h = torch.clamp(h, min=-most, max=most)
-    return net.b(h)  # type: ignore[no-any-return]
+    return net.b(h)
 
 
-def chosen(net: Net, x: torch.Tensor) -> torch.Tensor:
+def chosen(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
-    return net.b(h.tanh() if float(h.detach().sum()) > 0 else h.exp())  # type: ignore[no-any-return]
+    return net.b(h.tanh() if float(h.detach().sum()) > 0 else h.exp())
 
 
-def returned(net: Net, x: torch.Tensor) -> torch.Tensor:
+def returned(net: Net, x: torch.Tensor) -> Any:
     h = net.b(net.a(x))
     if h.mean() > 0:
-        return h  # type: ignore[no-any-return]
+        return h
     h = h.sigmoid()
-    return h * 2  # type: ignore[no-any-return]
+    return h * 2
 
 
-def of_other_layers(net: Net, x: torch.Tensor) -> torch.Tensor:
+def of_other_layers(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
-    return net.b(h) if h.mean() > 0 else h  # type: ignore[no-any-return]
+    return net.b(h) if h.mean() > 0 else h
 
 
-def of_two_tensors(net: Net, x: torch.Tensor) -> torch.Tensor:
+def of_two_tensors(net: Net, x: torch.Tensor) -> Any:
     h, scale = net.a(x), 2.0
     if scale > 1 and x.max().item() > 1.5:
         y = h * scale
@@ -66,10 +66,10 @@ def of_two_tensors(net: Net, x: torch.Tensor) -> torch.Tensor:
     else:
         y = h.tanh()
         h = h / 2
-    return net.b(y + h)  # type: ignore[no-any-return]
+    return net.b(y + h)
 
 
-def in_a_loop(net: Net, x: torch.Tensor) -> torch.Tensor:
+def in_a_loop(net: Net, x: torch.Tensor) -> Any:
     for layer in (net.a, net.b):
         if x.abs().amax() > 1:
             x = x / x.abs().amax().detach()
@@ -77,46 +77,46 @@ def in_a_loop(net: Net, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def without_gradients(net: Net, x: torch.Tensor) -> torch.Tensor:
+def without_gradients(net: Net, x: torch.Tensor) -> Any:
     with torch.no_grad():
         shift = x.mean() * 2 if (x > 0).any() else x.mean() - 1
-    return net.b(net.a(x) + shift)  # type: ignore[no-any-return]
+    return net.b(net.a(x) + shift)
 
 
-def in_a_context(net: Net, x: torch.Tensor) -> torch.Tensor:
+def in_a_context(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
     with torch.no_grad():
         if h.sum() > 0:
-            return h * 2  # type: ignore[no-any-return]
-        return h - 1  # type: ignore[no-any-return]
+            return h * 2
+        return h - 1
 
 
-def writing(net: Net, x: torch.Tensor) -> torch.Tensor:
+def writing(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
     if h.sum() > 0:
         h *= 2
-    return net.b(h)  # type: ignore[no-any-return]
+    return net.b(h)
 
 
-def noted(net: Net, x: torch.Tensor) -> torch.Tensor:
+def noted(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
     if h.sum() > 0:
         net.seen += 1
-    return net.b(h)  # type: ignore[no-any-return]
+    return net.b(h)
 
 
-def of_two_sizes(net: Net, x: torch.Tensor) -> torch.Tensor:
+def of_two_sizes(net: Net, x: torch.Tensor) -> Any:
     h = net.a(x)
     h = h if h.sum() > 0 else h[:1]
-    return net.b(h)  # type: ignore[no-any-return]
+    return net.b(h)
 
 
-def long(net: Net, x: torch.Tensor) -> torch.Tensor:
+def long(net: Net, x: torch.Tensor) -> Any:
     if x.sum() > 0:
         x = net.a(net.a(net.a(net.a(net.a(net.a(net.a(net.a(net.a(net.a(net.a(net.a(x)))))))))))).sin().cos().exp()
         x = x + x * x - x / 2 + x.tanh() * x.sigmoid() + x.relu() * x.abs() - x.neg() + x.square() * x.sin() - x.cos()
         x = x + x * x - x / 2 + x.tanh() * x.sigmoid() + x.relu() * x.abs() - x.neg() + x.square() * x.sin() - x.cos()
-    return net.b(x)  # type: ignore[no-any-return]
+    return net.b(x)
 
 
 INPUTS = [torch.randn(4, 6, generator=torch.Generator().manual_seed(i)) * s + s for i, s in enumerate((1.0, -1.0, 3.0))]
@@ -176,8 +176,8 @@ def test_other_branches_break_the_graph_and_go_on(way: Way) -> None:
 
 
 def test_a_way_that_draws_breaks_the_graph() -> None:
-    def dropping(net: Net, x: torch.Tensor) -> torch.Tensor:
-        return net.b(F.dropout(x, 0.5) if x.sum() > 0 else x)  # type: ignore[no-any-return]
+    def dropping(net: Net, x: torch.Tensor) -> Any:
+        return net.b(F.dropout(x, 0.5) if x.sum() > 0 else x)
 
     placed = tp.compile(Net(dropping), topology="local:2")
     placed(INPUTS[0])
@@ -208,12 +208,12 @@ STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @settings(max_examples=6)
 @given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from(sorted(STEPS))), min_size=1, max_size=3))
 def test_any_choices_in_a_row_give_what_eager_gives(pairs: list[tuple[str, str]]) -> None:
-    def choosing(net: Net, x: torch.Tensor) -> torch.Tensor:
+    def choosing(net: Net, x: torch.Tensor) -> Any:
         x = net.a(x)
         for one, other in pairs:
             first, second = STEPS[one], STEPS[other]
             x = first(x) if x.mean() > 0 else second(x)
-        return net.b(x)  # type: ignore[no-any-return]
+        return net.b(x)
 
     torch.compiler.reset()
     assert held_against_eager(choosing, INPUTS[:2]) == [""]

@@ -105,12 +105,7 @@ class _Compiled:
         try:
             return _raising_ours(self._compiled, self._name, args, kwargs)
         except CaptureError as error:
-            if (
-                is_of_model(error)
-                and choices.wanted
-                and choices.made
-                and captures == getattr(self._backend, "captures", 0)
-            ):
+            if is_of_model(error) and choices.wanted and choices.made and captures == self._captures:
                 choices.wanted, self._compiled = False, self._made(self._options)
                 return self._captured(args, kwargs)
             if not is_of_model(error) or not self._went_well or self._options.get("dynamic") is not None:

@@ -61,7 +61,7 @@ def capture_dry(
     model = target if model is None else model
     require_sizes(model)
     home = _home(model, args, kwargs)
-    name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
+    name = dynamo.name_of(model)
     with (
         hooks_aside(model),
         meta_counts_as(home),
@@ -70,7 +70,7 @@ def capture_dry(
     ):
         compiled = compile_function(
             _plain_call(target),
-            Capturer(keep, name, lambda: names, True, _argument_names(model)),
+            Capturer(keep, name, lambda: names, True, dynamo.argument_names(model)),
             fullgraph=fullgraph,
             dynamic=dynamic,
         )
@@ -102,10 +102,6 @@ def require_sizes(model: object) -> None:
 def _plain_call(target: Callable[..., Any]) -> Callable[..., Any]:
     """What Dynamo compiles when the target is called: a module's own call, whether it is compiled or not."""
     return dynamo.call_of(target) if isinstance(target, nn.Module) else target
-
-
-def _argument_names(target: Callable[..., Any]) -> tuple[str, ...]:
-    return dynamo.argument_names(target) if isinstance(target, nn.Module) else ()
 
 
 def _call(compiled: Callable[..., Any], args: Any, kwargs: Any, name: str, found: Sequence[Captured]) -> None:

@@ -188,8 +188,15 @@ def break_of(module: fx.GraphModule) -> str:
     return f"{where}: {said}" if where else said
 
 
-def argument_names(module: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the positional arguments that a module's `forward` takes."""
+def name_of(model: Any) -> str:
+    """What a model is called: a module by its class, a function by its own name."""
+    return type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "function")
+
+
+def argument_names(module: Any) -> tuple[str, ...]:
+    """Names of the positional arguments that a module's `forward` takes; of what is no module, none."""
+    if not isinstance(module, torch.nn.Module):
+        return ()
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # a forward that is no Python function

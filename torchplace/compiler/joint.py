@@ -55,7 +55,9 @@ def step_function(model: Callable[..., Any], loss_fn: Loss | None, *, returned: 
         if loss_fn is not None:
             loss = loss_fn(output, *target)
         elif torch.is_grad_enabled():
-            loss = _own_loss(output)
+            loss = own_loss(output)
+            if loss is None:
+                raise ValueError(f"{_NO_LOSS}; pass loss_fn=, or labels for the model to make one of")
         else:
             loss = None
         if loss is not None:
@@ -95,12 +97,9 @@ def _require_number(loss: Any) -> None:
         raise ValueError(f"the loss has shape {tuple(loss.shape)}; expected a single number")
 
 
-def _own_loss(output: Any) -> torch.Tensor:
-    """The loss that a model's output has itself."""
-    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    if loss is None:
-        raise ValueError(f"{_NO_LOSS}; pass loss_fn=, or labels for the model to make one of")
-    return loss  # type: ignore[no-any-return]
+def own_loss(output: Any) -> Any:
+    """The loss that a model's output has itself; None where it has none."""
+    return output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
 
 
 def capture_step(

@@ -137,9 +137,7 @@ class Settings:
         reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))
         if reasons and _local.wanted is self:
             self.broken = True
-            self.choices.wanted = (
-                False  # from here on, a call could not begin anew if one of them could not be captured
-            )
+            self.choices.wanted = False  # a call in its midst could not begin anew without them
             strays.begin()
         if reasons and self.backend is not None and self.backend.captures == self._captures:
             for reason in reasons:

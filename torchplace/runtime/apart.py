@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +28,14 @@ class Apart:
 
     def __init__(self, subject: Subject) -> None:
         """Prepare; nothing is captured yet."""
-        model = subject.model
+        self._subject = subject
+
+    @functools.cached_property
+    def _model(self) -> Callable[..., Any]:
+        """The model, its calls compiled."""
+        subject, model = self._subject, self._subject.model
         place, names = weakly(subject.session.__call__), weakly(subject.names)
-        self._loss_fn = subject.loss_fn
-        self._model = compile_function(
+        return compile_function(
             call_of(model) if isinstance(model, nn.Module) else model,
             Capturer(place, subject.name, names, arguments=subject.arguments),
             dynamic=subject.dynamic,
@@ -38,7 +43,7 @@ class Apart:
 
     def run(self, row: Row) -> None:
         """Run the micro-batches of a row; their gradients are added to `.grad`."""
-        function = step_function(self._model, self._loss_fn, returned=row.returned)
+        function = step_function(self._model, self._subject.loss_fn, returned=row.returned)
         ended = [_one(function, row, call, weight) for call, weight in zip(row.calls, row.weights, strict=True)]
         row.output = ended[-1][1]
         leaves = [pytree.tree_leaves(results) for results in ended]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.graph import STATE, Graph, Op, Value
+from torchplace.compiler.graph import Graph, Op, Value
 from torchplace.compiler.instructions import Run
 from torchplace.compiler.lifetimes import Instance, active_devices
 from torchplace.compiler.program import Program
@@ -31,9 +31,8 @@ from torchplace.runtime.accelerator import synchronize
 from torchplace.runtime.executable import Executable
 from torchplace.runtime.interpreter import Call, DeviceProgram, Env, Step
 from torchplace.runtime.local import LocalRuntime
-from torchplace.runtime.op_times import Inputs, is_here, pace_kept, timing, undisturbed
+from torchplace.runtime.op_times import Inputs, is_here, pace_kept, timing, to_kept, undisturbed
 from torchplace.runtime.progress import telling
-from torchplace.runtime.reference import reference_seconds
 
 Place = tuple[int, str]
 """A segment of a plan: number of its program, and its name there."""
@@ -73,8 +72,7 @@ def as_run(captured: Captured, plan: Plan, request: Request, fixed: Mapping[str,
     segments = _segments(captured, plan)
     known = _known(captured, plan, segments)
     for segment in segments:
-        if (seconds := known.get(segment.kept)) is not None:
-            cost.learn(segment.ops, segment.device, max(0.0, seconds - plan.topology.host.instruction))
+        cost.learn(segment.ops, segment.device, max(0.0, known[segment.kept] - plan.topology.host.instruction))
     if request.pipelining is not None and plan.schedule:
         request = replace(request, pipelining=replace(request.pipelining, schedule=plan.schedule))
     return finish(request.evaluator(captured, fixed), plan.placement, request, plan.solver, plan.solve_time)
@@ -133,7 +131,6 @@ class _Programs:
     """
 
     def __init__(self, captured: Captured, plan: Plan) -> None:
-        self.captured = captured
         runtime = LocalRuntime(plan.topology)
         runtime.codegen = "inductor"
         pairs = zip(plan.programs, captured.parts, strict=True)
@@ -148,7 +145,7 @@ class _Programs:
         places = self._run()
         runs: list[dict[Place, float]] = []
         while len(runs) < ROUNDS or perf_counter() - begun < LEAST_SECONDS:
-            scale = self.pace / reference_seconds() if self.pace else 1.0
+            scale = to_kept(self.pace)
             runs.append({place: scale * seconds for place, seconds in self._run().items()})
             on_progress(min(1.0, len(runs) / ROUNDS))
             if perf_counter() - begun > SECONDS:
@@ -169,56 +166,41 @@ class _Programs:
         return found
 
     def _inputs(self, executable: Executable, made: dict[str, Any]) -> dict[Instance, Any]:
-        """What a program needs; what another has made leaves `made` with its use, so that it is freed as in a step."""
+        """What a program needs: made up, or what another has made."""
         inputs: dict[Instance, Any] = {}
         for value in executable.inputs:
             entry = executable.program.inputs[value.name]
             given = self.given[entry.device]
             for k in executable.program.instances(entry):
-                if value.kind in STATE:
-                    inputs[value.name, k] = given.state(executable.graph, value)
-                else:
-                    inputs[value.name, k] = made.pop(value.name) if value.name in made else given.fresh(value)
+                inputs[value.name, k] = given.take(executable.graph, value, made)
         return inputs
 
 
-class _TimedProgram(DeviceProgram):
-    """A device's list, whose segments are timed.
-
-    Attributes:
-        seconds: segment -> of each run of it.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        self.seconds: dict[str, list[float]] = {}
-        super().__init__(*args)
+class _Synchronous(DeviceProgram):
+    """A device's list, whose segments have ended when they count as done."""
 
     def _run(self, run: Run, freed: set[Instance]) -> Step:
         action = super()._run(run, freed)
 
-        def timed(call: Call, env: Env) -> None:
-            synchronize(self.torch_device)
-            begun = perf_counter()
+        def ended(call: Call, env: Env) -> None:
             action(call, env)
             synchronize(self.torch_device)
-            self.seconds.setdefault(run.segment, []).append(perf_counter() - begun)
 
-        return timed
+        return ended
 
 
 class _Alone(Executable):
     """A program whose devices run one after the other, in this thread: nothing slows a segment."""
 
-    interpreter = _TimedProgram
+    interpreter = _Synchronous
 
     def _in_this_thread(self) -> bool:
         return True
 
     def taken(self) -> dict[str, float]:
         """Segment -> seconds in the last run, the mean over micro-batches."""
-        found: dict[str, float] = {}
-        for device in self.devices.values():
-            assert isinstance(device, _TimedProgram)
-            found.update((name, statistics.mean(times)) for name, times in device.seconds.items())
-            device.seconds.clear()
-        return found
+        found: dict[str, list[float]] = {}
+        for event in self.timeline.events:
+            if isinstance(event.instruction, Run):
+                found.setdefault(event.instruction.segment, []).append(event.end - event.start)
+        return {name: statistics.mean(times) for name, times in found.items()}

@@ -111,6 +111,11 @@ def pace_kept(device: Device) -> float | None:
     return figures.reference or None if figures is not None else None
 
 
+def to_kept(pace: float | None) -> float:
+    """By what times that are measured now are multiplied, to be those at the pace for which costs are kept."""
+    return pace / reference_seconds() if pace else 1.0
+
+
 @contextmanager
 def threads_set(count: int) -> Iterator[None]:
     """Within, torch has so many intra-op threads; 0 leaves them as they are."""
@@ -157,7 +162,7 @@ class _Timing:
 
     def _round(self, end: float) -> None:
         """Some repetitions in a row, behind one that does not count: it warms the caches, as the step before does."""
-        scale = self.pace / reference_seconds() if self.pace else 1.0
+        scale = to_kept(self.pace)
         self._run()
         for i in range(IN_A_ROW):
             if i and perf_counter() > end:
@@ -169,17 +174,11 @@ class _Timing:
         found: list[float] = []
         env: dict[str, Any] = {}
         for part, function in zip(self.captured.parts, self.functions, strict=True):
-            results = function([self._take(env, part, v) for v in part.inputs])
+            results = function([self.given.take(part, v, env) for v in part.inputs])
             env.update(zip((v.name for v in part.output_values), results, strict=True))
             del results
             found += self.watch.seconds()
         return found
-
-    def _take(self, env: dict[str, Any], part: Graph, value: Value) -> Any:
-        """An input: a saved value leaves the environment with its use, so that it is freed as in a real step."""
-        if value.kind in STATE:
-            return self.given.state(part, value)
-        return env.pop(value.name) if value.name in env else self.given.fresh(value)
 
     def samples(self) -> list[Sample]:
         """One sample for each signature: its mean over its places, in the repetitions that were not disturbed."""
@@ -215,6 +214,12 @@ class Inputs:
     def __init__(self, examples: Mapping[str, Any], device: torch.device, written: Iterable[str]) -> None:
         self.examples, self.device, self.written = examples, device, set(written)
         self._state: dict[str, Any] = {}
+
+    def take(self, part: Graph, value: Value, made: dict[str, Any]) -> Any:
+        """An input; what another part has made leaves `made` with its use, so that it is freed as in a real step."""
+        if value.kind in STATE:
+            return self.state(part, value)
+        return made.pop(value.name) if value.name in made else self.fresh(value)
 
     def state(self, part: Graph, value: Value) -> Any:
         """State, made once; what the graph writes to is a copy."""

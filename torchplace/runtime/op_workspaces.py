@@ -13,7 +13,7 @@ import torch
 from torch.profiler import record_function
 
 from torchplace.compiler.capture import Captured
-from torchplace.compiler.graph import STATE, Graph, Op
+from torchplace.compiler.graph import Op
 from torchplace.placement.cost.signature import signature_key
 from torchplace.placement.cost.store import CostStore, DeviceKey
 from torchplace.placement.topology.topology import Topology
@@ -56,21 +56,13 @@ def _measure(captured: Captured) -> dict[str, int]:
         for part in captured.parts:
             function = make_stamped(part, torch.device("cpu"), keys)
             for last in (False, True):  # kernels keep what they make at first
-                args = [_take(env, given, part, v, last) for v in part.inputs]
+                args = [given.take(part, v, env if last else dict(env)) for v in part.inputs]
                 results, taken = _run(function, args, part.ops)
             env.update(zip((v.name for v in part.output_values), results, strict=True))
             del results
             for op, nbytes in zip(part.ops, taken, strict=True):
                 found[signature_key(op)] = max(found.get(signature_key(op), 0), nbytes)
     return found
-
-
-def _take(env: dict[str, Any], given: Inputs, part: Graph, value: Any, last: bool) -> Any:
-    if value.kind in STATE:
-        return given.state(part, value)
-    if value.name in env:
-        return env.pop(value.name) if last else env[value.name]
-    return given.fresh(value)
 
 
 def _run(

@@ -84,7 +84,7 @@ class Step:
         self.reduction = reduction or getattr(loss_fn, "reduction", "mean")
         self.splitter = Splitter(microbatches, batch_dims, self._subject.arguments)
         self._fullgraph = fullgraph
-        self._apart: Apart | None = None  # what runs it, once its capture has failed
+        self._apart = Apart(self._subject)
         self._failures = 0
         self._ran: Sequence[Executable] = ()
         if isinstance(model, nn.Module):
@@ -187,23 +187,21 @@ class Step:
         """
         if self._failures < _TRIES:
             try:
-                self.whole.run(rows[0])
-            except CaptureError as error:
-                self._failures += 1
-                self._apart, left = self._begun_apart(rows[0], error), rows[1:]
-            else:
-                for row in rows[1:]:
+                for row in rows:
                     self.whole.run(row)
+            except CaptureError as error:
+                if self.whole.ran:
+                    raise
+                self._run_apart(rows[0], error)
+            else:
                 return
-        else:
-            left = rows
-        for row in left:
-            assert self._apart is not None
+            rows = rows[1:]
+        for row in rows:
             self._apart.run(row)
         self._ran = [part for placed in self.session.placed for part in placed.parts]
 
-    def _begun_apart(self, row: Row, error: CaptureError) -> Apart:
-        """What runs a step that is no single graph in parts; it has run a row.
+    def _run_apart(self, row: Row, error: CaptureError) -> None:
+        """Run a row in parts, which has failed to be one graph.
 
         Raises:
             CaptureError: it must be one graph, as on several ranks, which run one program; or capture did not fail for
@@ -211,18 +209,17 @@ class Step:
         """
         if self._fullgraph or not is_of_model(error) or not self.session.alone:
             raise error
-        apart = self._apart or Apart(self._subject)
         try:
-            apart.run(row)
+            self._apart.run(row)
         except Exception as wrong:
             raise error from wrong
-        if self._apart is None:
+        self._failures += 1
+        if self._failures == 1:
             warnings.warn(
                 f"the step of {self._subject.name!r} is not pipelined, for it is no single graph: its micro-batches "
                 f"run one after the other, and what of the model can be captured runs placed; {error}",
                 stacklevel=4,
             )
-        return apart
 
     @staticmethod
     def _hand_back(rows: Sequence[Row]) -> None:

@@ -56,7 +56,7 @@ class Session:
     placed: list[Placed] = field(default_factory=list)
     weights: Any = None
     model: weakref.ref[nn.Module] | None = None
-    alone = True  # no other process takes part
+    alone = True
 
     def __post_init__(self) -> None:
         self.owners = Owners()

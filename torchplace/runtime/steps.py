@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.dynamo import argument_names
+from torchplace.compiler.joint import own_loss
+from torchplace.runtime import pipelined
 from torchplace.runtime.accelerator import accelerator_generators_kept
 from torchplace.runtime.microbatches import Call, Splitter, join
 
@@ -74,11 +76,10 @@ class SplitStep(Step):
     ) -> None:
         """As `Step`, with the number of micro-batches."""
         super().__init__(model, args, kwargs, training)
-        self.compiled = not isinstance(model, nn.Module) and hasattr(model, "splitter")
+        self.compiled = isinstance(model, pipelined.Step)
         module = model.model if self.compiled else model
         self._parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
-        names = argument_names(module) if isinstance(module, nn.Module) else ()
-        self.splitter = Splitter(microbatches, names=names)
+        self.splitter = Splitter(microbatches, names=argument_names(module))
 
     def __call__(self) -> list[torch.Tensor]:
         """Run all micro-batches; returns the loss of the whole batch, or without training its outputs."""
@@ -110,7 +111,7 @@ def step_of(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any], training
 
 def loss_of_output(output: Any) -> torch.Tensor:
     """The loss of a model that nobody has said one of: its own, or the sum of the means of what it returns."""
-    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    own = own_loss(output)
     if isinstance(own, torch.Tensor):
         return own
     wanted = [o for o in pytree.tree_leaves(output) if isinstance(o, torch.Tensor) and o.requires_grad]

@@ -33,11 +33,8 @@ class Subject:
     dynamic: bool | None = None
 
     def __post_init__(self) -> None:
-        model = self.model
-        self.name: str = (
-            type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
-        )
-        self.arguments = dynamo.argument_names(model) if isinstance(model, nn.Module) else ()
+        self.name = dynamo.name_of(self.model)
+        self.arguments = dynamo.argument_names(self.model)
 
     def names(self) -> Mapping[int, str]:
         """Id of each parameter and buffer -> its full name."""
