@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from torchplace import Topology
@@ -168,3 +169,11 @@ def check(step: Any, expected: dict[str, torch.Tensor], *args: Any, **kwargs: An
     loss = step(*args, **kwargs)
     assert not loss.requires_grad
     assert differences(expected, {"loss": loss, **state(step.model)}) == []
+
+
+def after_eager(
+    model: nn.Module, x: Any, y: Any, microbatches: int, loss_fn: Callable[..., Any] = F.cross_entropy, **options: Any
+) -> dict[str, torch.Tensor]:
+    """Loss, gradients and buffers of eager."""
+    loss = eager_step(model, lambda m, s: loss_fn(m(x[s]), y[s]), cut(len(x), microbatches), **options)
+    return {"loss": loss, **state(model)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,18 +12,24 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import torchplace as tp
-from tests.stepping import CLASSES, PLACED, WIDTH, Nested, Net, batch, check, cut, differences, eager_step, state, twins
+from tests.stepping import (
+    CLASSES,
+    PLACED,
+    WIDTH,
+    Nested,
+    Net,
+    after_eager,
+    batch,
+    check,
+    cut,
+    differences,
+    eager_step,
+    state,
+    twins,
+)
 from torchplace.placement.pipelining import CHOICES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def after_eager(
-    model: nn.Module, x: Any, y: Any, microbatches: int, loss_fn: Callable[..., Any] = F.cross_entropy, **options: Any
-) -> dict[str, torch.Tensor]:
-    """Loss, gradients and buffers of eager."""
-    loss = eager_step(model, lambda m, s: loss_fn(m(x[s]), y[s]), cut(len(x), microbatches), **options)
-    return {"loss": loss, **state(model)}
 
 
 @pytest.mark.parametrize("schedule", CHOICES)

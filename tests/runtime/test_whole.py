@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import torchplace as tp
-from tests.stepping import PLACED, WIDTH, Net, batch, check, cut, eager_step, state, twins
+from tests.stepping import CLASSES, PLACED, WIDTH, Net, after_eager, batch, check, cut, eager_step, state, twins
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
