@@ -22,6 +22,7 @@ from torch._dynamo.variables.tensor import SymNodeVariable
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from torchplace.compiler.choices import choose
+from torchplace.compiler.foreseen import truth_of_branch
 from torchplace.compiler.substitutes import traced_call
 from torchplace.compiler.truths import as_tensor
 
@@ -57,18 +58,29 @@ def _checking(name: str, original: Jump | None) -> Jump | None:
 
     def jump(tx: Any, inst: Instruction) -> None:
         value = tx.stack[-1]
-        here = tx.instructions[tx.instruction_pointer]
-        raises = [_raises(tx, here), _raises(tx, inst.target)] if _hangs_on_values(value) else []
-        if sum(found is not None for found in raises) != 1 or _is_caught(tx):
-            return None if raises and choose(tx, inst, jumps_if) else original(tx, inst)
-        behind, there = raises
+        if not _hangs_on_values(value):
+            return original(tx, inst)
+        truth = _checked(tx, inst, value, jumps_if)
+        if truth is None:
+            truth = truth_of_branch(tx, value)
+        if truth is None:
+            return None if choose(tx, inst, jumps_if) else original(tx, inst)
         tx.pop()
-        _check(tx, value, jumps_if if behind else not jumps_if, behind or there or "")
-        if behind:
+        if truth == jumps_if:
             tx.jump(inst)
         return None
 
     return jump
+
+
+def _checked(tx: Any, inst: Instruction, value: Any, jumps_if: bool) -> bool | None:
+    """Which way a branch goes that only raises otherwise, and a check of that in the graph; None for other branches."""
+    behind, there = _raises(tx, tx.instructions[tx.instruction_pointer]), _raises(tx, inst.target)
+    if (behind is None) == (there is None) or _is_caught(tx):
+        return None
+    wanted = jumps_if if behind else not jumps_if
+    _check(tx, value, wanted, behind or there or "")
+    return wanted
 
 
 def _hangs_on_values(value: Any) -> bool:

@@ -23,6 +23,7 @@ from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.functions import FunctoolsPartialVariable, UserFunctionVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
 
+from torchplace.compiler.draws import draws
 from torchplace.compiler.substitutes import traced_call
 from torchplace.compiler.truths import as_tensor, truth_of
 from torchplace.compiler.ways import Ways, code_of, read, stored, ways_of
@@ -125,7 +126,7 @@ def _require_plain(tx: Any, results: Sequence[Any]) -> None:
     if len(calls) > _MOST:
         raise Unsupported(f"its ways have {len(calls)} ops; as one op, it would run on one device")
     for node in calls:
-        if _draws(node):
+        if draws(node):
             raise Unsupported(f"a way draws random numbers: {node.target}")
 
 
@@ -136,21 +137,6 @@ def _used(graph: Any, operands: Sequence[Any]) -> list[bool]:
         bool(place.users) and bool(getattr(operand.meta.get("example_value"), "requires_grad", False))
         for place, operand in zip(places, operands, strict=True)
     ]
-
-
-def _draws(node: Any) -> bool:
-    """Whether a node of Dynamo's graph may draw random numbers."""
-    name = getattr(node.target, "__name__", str(node.target)).lower()
-    if "dropout" in name:
-        given = [*node.args, *node.kwargs.values()]
-        return not any(value is False or (isinstance(value, float) and value == 0.0) for value in given)
-    if name == "scaled_dot_product_attention":
-        return bool(node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0.0))
-    return any(part in name for part in _DRAWS) or isinstance(node.target, torch._ops.HigherOrderOperator)
-
-
-_DRAWS = ("rand", "bernoulli", "multinomial", "normal_", "uniform_", "exponential_", "poisson", "rrelu", "gumbel")
-"""Parts of the names of functions that draw."""
 
 
 def _branch(tx: Any, way: Sequence[Instruction], left: Sequence[str], stacked: int) -> Any:

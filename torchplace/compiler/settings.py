@@ -26,6 +26,7 @@ from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.choices import Choices, made_for
+from torchplace.compiler.foreseen import Foresight, foreseen_for, values_are_foreseen
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
@@ -58,6 +59,7 @@ _WITHIN: Sequence[Callable[[], AbstractContextManager[Any]]] = (
     prints_in_graphs,
     checks_in_graphs,
     looks_break_graphs,
+    values_are_foreseen,
     strays.unseen,
 )
 """What Dynamo does otherwise meanwhile."""
@@ -85,6 +87,7 @@ class Settings:
         backend: is told what is left out.
         broken: whether a graph has broken, so that something runs in Python between captured graphs.
         choices: whether branches on values are traced as choices, and how many were.
+        foresight: what was found where values that follow from integers were looked up.
     """
 
     def __init__(self, backend: Backend | None, *, choices: bool = True) -> None:
@@ -95,6 +98,7 @@ class Settings:
         self._captures = self._breaks = 0
         self.broken = False
         self.choices = Choices(choices)
+        self.foresight = Foresight()
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
@@ -123,6 +127,7 @@ class Settings:
         heard = {"ignore_logging_functions": {*_logging(), warnings.warn}, "reorderable_logging_functions": {print}}
         self._stack.enter_context(config.patch({**WANTED, **heard}))
         self._stack.enter_context(made_for(self.choices))
+        self._stack.enter_context(foreseen_for(self.foresight))
         for within in _WITHIN:
             self._stack.enter_context(within())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}

@@ -20,7 +20,7 @@ from torch.autograd import functional
 from torch.nn.modules import transformer
 from torch.nn.utils import rnn
 
-from torchplace.compiler import packed
+from torchplace.compiler import packed, tensor_sizes
 from torchplace.compiler.batch_norms import averaging_batch_norm, is_averaging
 from torchplace.compiler.covariances import corrcoef, cov
 from torchplace.compiler.ctc import ctc_loss
@@ -86,7 +86,7 @@ _SKIPPED: Mapping[Callable[..., Any], Callable[..., Any]] = {
 def substituted() -> Iterator[None]:
     """Within, Dynamo traces what we have in place of those that it skips, or has rules of its own for."""
     instead = {**_INSTEAD, **_SKIPPED}
-    handlers: dict[Callable[..., Any], Callable[..., Any]] = {F.batch_norm: _batch_norm}
+    handlers: dict[Callable[..., Any], Callable[..., Any]] = {F.batch_norm: _batch_norm, **tensor_sizes.rules()}
     handlers.update((function, functools.partial(_inline, ours)) for function, ours in instead.items())
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
     rules = dict.fromkeys(_SKIPPED, TorchInGraphFunctionVariable)

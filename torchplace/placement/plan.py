@@ -81,7 +81,8 @@ class Plan:
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
         broken: where its graph ends before the call does, and why: a graph break. "" where it does not.
-        holds: what sizes of its inputs it is for, where they may change: `x[0] from 2 to 64`. Others are planned anew.
+        holds: what sizes of its inputs it is for, where they may change (`x[0] from 2 to 64`), and what lines of the
+            model that look at integers have found (`model.py:7 finds True`). Others are planned anew.
         split: module -> devices of its forward ops, where they are not all on the one that `device_map()` has for the
             module: what a map of modules cannot say.
         example: the call that it was made of, which it keeps alive; None when loaded from a file.

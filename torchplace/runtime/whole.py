@@ -11,6 +11,7 @@ import torch
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.dry import require_sizes
+from torchplace.compiler.foreseen import alike
 from torchplace.compiler.graph import Value
 from torchplace.compiler.joint import StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
@@ -49,8 +50,10 @@ class Whole:
             ExecutionError: an op has failed.
         """
         self._running.row, first = row, row.calls[0]
+        calls = [{"args": call.args, "kwargs": call.kwargs, "target": call.target} for call in row.calls]
         try:
-            _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
+            with alike(calls):
+                _, row.output = self._compiled_for(row.returned)(first.args, first.kwargs, first.target)
         finally:
             self._running.row = None
         warn_of_changed(row.counted, self.subject.model, self.subject.name, len(row.calls))

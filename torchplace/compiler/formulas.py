@@ -1,0 +1,219 @@
+"""Formulas: how a value in a graph that is being traced follows from integers and truths that the call was given."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from sympy import Integer
+from torch import fx
+from torch._dynamo.guards import _get_closure_vars
+from torch._guards import Source
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils import _pytree as pytree
+
+from torchplace.compiler.draws import draws
+
+_LONGEST = 100
+"""Ops that a formula may have: a guard computes them in every call."""
+_MOST = 1 << 20
+"""Elements of a tensor that it may read."""
+
+
+class Call:
+    """A call, of which formulas are computed, each once.
+
+    Attributes:
+        variables: "L" and "G" -> its locals and globals.
+    """
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        """Nothing is computed yet."""
+        self.variables = variables
+        self._known, self._sources = dict(_get_closure_vars()), dict[Source, Any]()
+        self._values: dict[Formula, Any] = {}
+
+    def read(self, source: Source) -> Any:
+        """What Dynamo reads there."""
+        return source.get_value(dict(self.variables), self._known, self._sources)
+
+    def value(self, formula: Formula) -> Any:
+        """What a formula comes to."""
+        if formula not in self._values:
+            with torch.no_grad():
+                result = formula.graph(*(given(self) for given in formula.given))
+            self._values[formula] = pytree.key_get(result, formula.path)
+        return self._values[formula]
+
+
+Given = Callable[[Call], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """How a value is computed from what a call is given.
+
+    Attributes:
+        graph: what computes it, or what holds it.
+        given: what gives the inputs of the graph.
+        path: where in the result the value is.
+    """
+
+    graph: fx.GraphModule
+    given: Sequence[Given]
+    path: pytree.KeyPath
+
+
+def formula_of(node: fx.Node, path: pytree.KeyPath = ()) -> Formula | None:
+    """The formula of what a node of Dynamo's gives; None if it hangs on other numbers, on chance, or on writing.
+
+    Cost: in the nodes before it.
+    """
+    needed = _behind(node)
+    if len(needed) > _LONGEST or _is_written(node, needed):
+        return None
+    graph, copies, given = fx.Graph(), dict[fx.Node, fx.Node](), list[Given]()
+    for one in node.graph.nodes:
+        if one not in needed:
+            continue
+        if _is_size(one) or one.op == "placeholder":
+            reading = _size_of(one) if _is_size(one) else _argument(one)
+            if reading is None:
+                return None
+            given.append(reading)
+            copies[one] = graph.placeholder(one.name)
+        elif not _is_plain(one):
+            return None
+        else:
+            copies[one] = graph.node_copy(one, lambda other: copies[other])
+            copies[one].args, copies[one].kwargs = pytree.tree_map(_on_host, (copies[one].args, copies[one].kwargs))
+            copies[one].meta.clear()
+    graph.output(copies[node])
+    return Formula(fx.GraphModule(torch.nn.Module(), graph), given, path)
+
+
+def formula_of_symbol(graph: fx.Graph, symbol: Any) -> Formula | None:
+    """The formula of a number that hangs on values, for which a symbol stands."""
+    known = _known.setdefault(graph, {})
+    for node in () if symbol in known else graph.nodes:
+        path = node.meta.get("unbacked_bindings", {}).get(symbol)
+        if path is not None:
+            known[symbol] = formula_of(node, path)
+            break
+    return known.get(symbol)
+
+
+_known: MutableMapping[fx.Graph, dict[Any, Formula | None]] = WeakKeyDictionary()
+
+
+def _behind(node: fx.Node) -> set[fx.Node]:
+    """A node, and all that it hangs on; not what sizes were read from."""
+    found, todo = {node}, [node]
+    while todo:
+        one = todo.pop()
+        new = set() if _is_size(one) else set(one.all_input_nodes) - found
+        found |= new
+        todo += new
+    return found
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether it is a number that follows from sizes, not from an op."""
+    return isinstance(node.meta.get("example_value"), torch.SymInt) and not node.meta.get("unbacked_bindings")
+
+
+def _size_of(node: fx.Node) -> Given | None:
+    size = node.meta["example_value"].node
+    given: dict[Any, Given] = {}
+    for symbol in size.expr.free_symbols:
+        sources = size.shape_env.var_to_sources.get(symbol)
+        formula = None if sources else formula_of_symbol(node.graph, symbol)
+        if not sources and formula is None:
+            return None
+        given[symbol] = _computing(formula) if formula else _reading(sources[0])
+    return lambda call: int(size.expr.xreplace({symbol: Integer(one(call)) for symbol, one in given.items()}))
+
+
+def _computing(formula: Formula) -> Given:
+    return lambda call: call.value(formula)
+
+
+def _argument(node: fx.Node) -> Given | None:
+    """What reads integers or truths that the call was given; None for what is none."""
+    argument = node.meta.get("grapharg")
+    if argument is None or argument.source is None or argument.pass_arg_as_tensor:
+        return None
+    value = argument.example
+    tensor = isinstance(value, torch.Tensor) and not (is_fake(value) or _has_fractions(value))
+    return _reading(argument.source) if isinstance(value, int) or (tensor and value.numel() <= _MOST) else None
+
+
+def _reading(source: Source) -> Given:
+    """What reads a source; a tensor is copied to the host, for a plan may have moved buffers to several devices."""
+
+    def reading(call: Call) -> Any:
+        value = call.read(source)
+        return value.cpu() if isinstance(value, torch.Tensor) else value
+
+    return reading
+
+
+def _on_host(given: Any) -> Any:
+    """What an op is given, but the host where that is a device or the name of one."""
+    host = torch.device("cpu")
+    if isinstance(given, str):
+        try:
+            return host if torch.device(given) else given
+        except RuntimeError:
+            return given
+    return host if isinstance(given, torch.device) else given
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether it is an op that gives the same for the same, and does nothing else."""
+    return node.op in ("call_function", "call_method") and not draws(node) and not _writes(node)
+
+
+def _has_fractions(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _is_written(node: fx.Node, needed: set[fx.Node]) -> bool:
+    """Whether something before a node may have written into what it hangs on."""
+    for one in node.graph.nodes:
+        if one is node:
+            break
+        if _writes(one) and not _gets_fractions(one) and any(_behind(other) & needed for other in one.all_input_nodes):
+            return True
+    return False
+
+
+def _gets_fractions(node: fx.Node) -> bool:
+    """Whether what it writes into is no tensor of integers or truths."""
+    value = node.all_input_nodes[0].meta.get("example_value") if node.all_input_nodes else None
+    return isinstance(value, torch.Tensor) and _has_fractions(value)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether it may write into what it is given."""
+    if node.op not in ("call_function", "call_method"):
+        return False
+    target = node.target
+    if "out" in node.kwargs or isinstance(target, torch._ops.HigherOrderOperator):
+        return True
+    if isinstance(target, torch._ops.OpOverload):
+        return bool(target._schema.is_mutable)
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if getattr(operator, name, None) is target:
+        return target in _IN_PLACE
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
+
+
+_IN_PLACE = (
+    operator.setitem,
+    *(f for name, f in vars(operator).items() if name[:1] == "i" and name[1:] in operator.__all__),
+)
