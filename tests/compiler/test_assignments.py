@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
+import torchplace as tp
 from torchplace.compiler.compiled import compile_function
 
 pytestmark = pytest.mark.usefixtures("forgotten")
@@ -40,3 +44,30 @@ def test_other_attributes_are_set() -> None:
         return x
 
     assert compile_function(name, lambda module, inputs: module.forward)(torch.ones(2)).label == "twice"
+
+
+class Moving(nn.Module):
+    """Sets its buffers anew in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 4)
+        self.table = nn.Buffer(torch.rand(4), persistent=False)
+        self.count = nn.Buffer(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.table = self.table.to(x.dtype)
+        self.count = self.count + 1
+        return self.layer(x + self.table) * self.count
+
+
+def test_buffers_that_a_model_sets_in_its_forward_do_not_break_the_graph() -> None:
+    model = Moving()
+    placed = tp.compile(copy.deepcopy(model), topology="local:2", solver="random", fullgraph=True)
+    for _ in range(3):
+        x = torch.randn(2, 4)
+        torch.testing.assert_close(placed(x), model(x))
+    assert len(tp.plans(placed)) <= 2  # a buffer that the caller has made, and one that the call before has
+    assert float(placed.count) == 3
+    assert placed.state_dict().keys() == model.state_dict().keys()

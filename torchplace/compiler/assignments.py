@@ -17,9 +17,11 @@ from torch import fx
 from torch._dynamo.output_graph import OutputGraph
 from torch._dynamo.variables.builtin import SetAttrBuiltinVariable
 from torch._dynamo.variables.constant import ConstantVariable
+from torch._dynamo.variables.nn_module import UnspecializedNNModuleVariable
 from torch._dynamo.variables.tensor import TensorVariable
 
 from torchplace.compiler.hidden_writes import alike, assigned_data
+from torchplace.compiler.substitutes import traced_call
 
 _assign = SetAttrBuiltinVariable._call_setattr
 _check = OutputGraph._check_requires_grad_intermediate_outputs
@@ -35,7 +37,19 @@ def _assigned(self: SetAttrBuiltinVariable, tx: Any, obj: Any, name: Any, value:
         return ConstantVariable.create(None)
     if obj.is_tensor() and obj.source is not None and _is(name, "data") and value.is_tensor() and alike(obj, value):
         return assigned_data(tx, obj, value)
+    if isinstance(obj, UnspecializedNNModuleVariable) and value.is_tensor() and _is_buffer_of(obj.value, name):
+        return traced_call(tx, _assigned_buffer, [obj, name, value], {})
     return _assign(self, tx, obj, name, value)
+
+
+def _is_buffer_of(module: Any, name: Any) -> bool:
+    """Whether it only takes the place of a buffer, which Dynamo does not trace of an `nn.Buffer`."""
+    plain = type(module).__setattr__ is torch.nn.Module.__setattr__
+    return plain and bool(name.is_python_constant()) and name.as_python_constant() in module._buffers
+
+
+def _assigned_buffer(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    module._buffers[name] = value
 
 
 def _is(variable: Any, constant: object) -> bool:
