@@ -44,8 +44,10 @@ def _assigned(self: SetAttrBuiltinVariable, tx: Any, obj: Any, name: Any, value:
 
 def _is_buffer_of(module: Any, name: Any) -> bool:
     """Whether it only takes the place of a buffer, which Dynamo does not trace of an `nn.Buffer`."""
-    plain = type(module).__setattr__ is torch.nn.Module.__setattr__
-    return plain and bool(name.is_python_constant()) and name.as_python_constant() in module._buffers
+    setter: Any = type(module).__setattr__
+    if setter is not torch.nn.Module.__setattr__ or not name.is_python_constant():
+        return False
+    return name.as_python_constant() in module._buffers
 
 
 def _assigned_buffer(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
