@@ -110,6 +110,13 @@ def test_it_is_what_eager_does_for_any_numbers(calls: Sequence[list[int]]) -> No
         assert_equal(placed, eager, torch.randn(4, 6), torch.tensor(numbers))
 
 
+def test_other_sizes_are_one_more_graph() -> None:
+    placed, eager = pair(filled, fullgraph=True)
+    for rows in (4, 5, 6, 7):
+        assert_equal(placed, eager, torch.randn(rows, 6), torch.tensor([3, 3, 3]))
+    assert len(tp.plans(placed)) == 2
+
+
 def test_a_comparison_makes_a_graph_for_each_side_not_for_each_number() -> None:
     placed, eager = pair(counted, fullgraph=True)
     for numbers in ([3, 3, 1], [3, 3, 3], [3, 1, 1], [1, 1, 1]):

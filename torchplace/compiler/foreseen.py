@@ -149,6 +149,20 @@ def truth_of_branch(tx: Any, value: Any) -> bool | None:
     return None if formula is None else _looked_up(tx.output.root_tx, lambda call: bool(call.value(formula)))
 
 
+def is_foreseeable(tx: Any, value: Any) -> bool:
+    """Whether what hangs on a tensor can be looked up; it is the same in all calls that are alike.
+
+    Args:
+        tx: Dynamo's translator of the code.
+        value: in Dynamo's terms.
+    """
+    formula = formula_of(value.as_proxy().node) if value.is_tensor() else None
+    if formula is None:
+        return False
+    found = _read(tx.output.root_tx, lambda call: call.value(formula))
+    return bool(found) and all(torch.equal(found[0], other) for other in found[1:])
+
+
 def _evaluated(self: Any, expr: sympy.Basic, *args: Any, **kwargs: Any) -> Any:
     """What an expression of sizes and numbers comes to; what hangs on values is looked up where that can be done."""
     try:
@@ -180,7 +194,7 @@ def _found(shapes: Any, expr: sympy.Basic) -> dict[sympy.Basic, sympy.Basic] | N
     for symbol in expr.free_symbols - shapes.backed_var_to_val.keys():
         formula = formula_of_symbol(tx.output.graph, symbol)
         wanted = expr if is_compared and expr.free_symbols == {symbol} else symbol
-        value = formula and _looked_up(tx, _reading(wanted, symbol, formula))
+        value = formula and _looked_up(tx.output.root_tx, _reading(wanted, symbol, formula))
         if value is None:
             return None
         found[wanted] = value
@@ -196,17 +210,20 @@ def _looked_up(tx: Any, read: Read) -> Any:
 
     So it does where too much else was found at that line, where tensors have no values, and where calls are not alike.
     """
-    foresight = _local.foresight
-    if foresight is None:
+    found = _read(tx, read)
+    if _local.foresight is None or not found or any(other != found[0] for other in found):
         return None
+    return found[0] if _local.foresight.remember(Finding(_line(), read, found[0])) else None
+
+
+def _read(tx: Any, read: Read) -> list[Any]:
+    """What is read of the call that is traced, or of all that are alike; nothing where that fails."""
     calls = _calls(tx.f_locals, tx.f_globals)
     with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
         try:
-            found, *others = apart.map(read, calls)
+            return list(apart.map(read, calls))
         except Exception:
-            return None
-    same = all(other == found for other in others)
-    return found if same and foresight.remember(Finding(_line(), read, found)) else None
+            return []
 
 
 def _calls(variables: Mapping[str, Any], names: Mapping[str, Any]) -> list[Call]:

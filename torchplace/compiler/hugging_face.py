@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from torch._dynamo.variables import ConstantVariable
+
+from torchplace.compiler.foreseen import is_foreseeable
 
 _ONCE = (("transformers.utils.output_capturing", "maybe_install_capturing_hooks"),)
 """(Module, function) of what has an effect on a model once, before anything looks at it, and returns nothing."""
@@ -34,3 +39,25 @@ def prepare() -> None:
 
 def _not_compiling() -> bool:
     return False
+
+
+def rules() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    """Function of transformers -> the rule by which Dynamo traces it.
+
+    Whether a mask leaves tokens out, it looks up unless it is traced; where it finds none, attention runs without one.
+    In a graph that value can be looked up, too (`foreseen`), so the graph does as eager does. Nor is it exported.
+    """
+    room = sys.modules.get("transformers.utils.import_utils")
+    found = {getattr(room, name, None): rule for name, rule in _RULES.items()}
+    return {function: rule for function, rule in found.items() if function is not None}
+
+
+def _is_tracing(_: Any, tx: Any, tensor: Any = None) -> Any:
+    return ConstantVariable.create(tensor is None or not is_foreseeable(tx, tensor))
+
+
+def _is_exporting(_: Any, tx: Any) -> Any:
+    return ConstantVariable.create(False)
+
+
+_RULES: Mapping[str, Callable[..., Any]] = {"is_tracing": _is_tracing, "is_torchdynamo_exporting": _is_exporting}

@@ -20,7 +20,7 @@ from torch.autograd import functional
 from torch.nn.modules import transformer
 from torch.nn.utils import rnn
 
-from torchplace.compiler import packed, tensor_sizes
+from torchplace.compiler import hugging_face, packed, tensor_sizes
 from torchplace.compiler.batch_norms import averaging_batch_norm, is_averaging
 from torchplace.compiler.covariances import corrcoef, cov
 from torchplace.compiler.ctc import ctc_loss
@@ -89,7 +89,8 @@ def substituted() -> Iterator[None]:
     handlers: dict[Callable[..., Any], Callable[..., Any]] = {F.batch_norm: _batch_norm, **tensor_sizes.rules()}
     handlers.update((function, functools.partial(_inline, ours)) for function, ours in instead.items())
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
-    rules = dict.fromkeys(_SKIPPED, TorchInGraphFunctionVariable)
+    handlers.update(hugging_face.rules())
+    rules = dict.fromkeys((*_SKIPPED, *hugging_face.rules()), TorchInGraphFunctionVariable)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers))
         stack.enter_context(mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules))
