@@ -101,7 +101,7 @@ def test_it_is_captured_whole_and_again_for_what_decides_otherwise(way: Way) -> 
     assert all("test_foreseen.py" in " ".join(plan.holds) for plan in plans)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 4), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_it_is_what_eager_does_for_any_numbers(calls: Sequence[list[int]]) -> None:
     torch.compiler.reset()

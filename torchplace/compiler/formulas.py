@@ -128,14 +128,15 @@ def _is_size(node: fx.Node) -> bool:
 
 def _size_of(node: fx.Node) -> Given | None:
     size = node.meta["example_value"].node
+    expr = size.expr  # as it is now: it is given in other symbols once these are found to be equal
     given: dict[Any, Given] = {}
-    for symbol in size.expr.free_symbols:
+    for symbol in expr.free_symbols:
         sources = size.shape_env.var_to_sources.get(symbol)
         formula = None if sources else formula_of_symbol(node.graph, symbol)
         if not sources and formula is None:
             return None
         given[symbol] = _computing(formula) if formula else _reading(sources[0])
-    return lambda call: int(size.expr.xreplace({symbol: Integer(one(call)) for symbol, one in given.items()}))
+    return lambda call: int(expr.xreplace({symbol: Integer(one(call)) for symbol, one in given.items()}))
 
 
 def _computing(formula: Formula) -> Given:

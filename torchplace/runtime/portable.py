@@ -88,8 +88,8 @@ def _scores(
     wide = torch.promote_types(query.dtype, torch.float32)
     scores = torch.matmul(query.to(wide), _shared(key, query).to(wide).transpose(-2, -1)) * _factor(query, scale)
     if is_causal:
-        seen = torch.ops.aten.new_ones.default(scores, scores.shape[-2:], dtype=torch.bool).tril()
-        scores = scores.masked_fill(~seen, -math.inf)
+        square = torch.ops.aten.new_ones.default(scores, scores.shape[-2:], dtype=torch.bool)
+        scores = scores.masked_fill(torch.ops.aten.triu.default(square, 1), -math.inf)
     return scores if mask is None else scores + mask
 
 
