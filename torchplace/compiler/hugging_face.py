@@ -45,19 +45,16 @@ def rules() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """Function of transformers -> the rule by which Dynamo traces it.
 
     Whether a mask leaves tokens out, it looks up unless it is traced; where it finds none, attention runs without one.
-    In a graph that value can be looked up, too (`foreseen`), so the graph does as eager does. Nor is it exported.
+    In a graph that value can be looked up, too (`foreseen`), so the graph does as eager does.
     """
-    room = sys.modules.get("transformers.utils.import_utils")
-    found = {getattr(room, name, None): rule for name, rule in _RULES.items()}
-    return {function: rule for function, rule in found.items() if function is not None}
+    function = getattr(sys.modules.get("transformers.utils.import_utils"), "is_tracing", None)
+    return {} if function is None else {function: _is_tracing}
 
 
 def _is_tracing(_: Any, tx: Any, tensor: Any = None) -> Any:
-    return ConstantVariable.create(tensor is None or not is_foreseeable(tx, tensor))
+    """What is said where masks are made; elsewhere, who asks would only warn of values."""
+    of_masks = tensor is not None and tx.f_globals.get("__name__") in _MASKS
+    return ConstantVariable.create(not (of_masks and is_foreseeable(tx, tensor)))
 
 
-def _is_exporting(_: Any, tx: Any) -> Any:
-    return ConstantVariable.create(False)
-
-
-_RULES: Mapping[str, Callable[..., Any]] = {"is_tracing": _is_tracing, "is_torchdynamo_exporting": _is_exporting}
+_MASKS = ("transformers.masking_utils", "transformers.modeling_attn_mask_utils")
