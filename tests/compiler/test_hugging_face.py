@@ -60,3 +60,15 @@ def test_micro_batches_of_a_step_share_a_graph_whether_some_have_padding(mask: t
     parts = [eager(input_ids=ids[s], attention_mask=mask[s]).logits for s in (slice(0, 2), slice(2, 4))]
     torch.testing.assert_close(loss, torch.stack([part.square().mean() for part in parts]).mean().detach())
     assert [found(plan) for plan in tp.plans(step)] == [[] if (mask == 0).any() else ["True"]]
+
+
+def test_a_plan_that_was_made_before_fits_batches_with_padding_and_without() -> None:
+    eager = bert()
+    ids = torch.arange(12).view(2, 6)
+    plan = tp.plan(eager, kwargs={"input_ids": ids, "attention_mask": masks(6, 6)}, topology="local:2", training=False)
+    placed = tp.compile(copy.deepcopy(eager), topology="local:2", plan=plan, fullgraph=True)
+    for mask in (masks(6, 4), masks(6, 6)):
+        given = {"input_ids": ids, "attention_mask": mask}
+        with torch.no_grad():
+            torch.testing.assert_close(placed(**given).logits, eager(**given).logits)
+    assert len(tp.plans(placed)) == 1

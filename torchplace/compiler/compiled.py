@@ -23,15 +23,18 @@ _RECOMPILES = 256
 """How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
 
 
-def compile_function(function: Callable[..., Any], backend: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compile_function(
+    function: Callable[..., Any], backend: Callable[..., Any], *, foreseen: bool = True, **options: Any
+) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
     Args:
         function: what is compiled.
         backend: is given what Dynamo captures.
+        foreseen: values that decide what is captured are looked up in the call (`foreseen`).
         options: of `torch.compile`.
     """
-    compiled = _Compiled(function, backend, options)
+    compiled = _Compiled(function, backend, options, foreseen)
     return lambda *args, **kwargs: compiled(args, kwargs)
 
 
@@ -43,14 +46,16 @@ def compile_module(module: torch.nn.Module, backend: Callable[..., Any], **optio
 class _Compiled:
     """A function, compiled as often as it has to be."""
 
-    def __init__(self, function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any], foreseen: bool
+    ) -> None:
         self._function, self._backend, self._options = function, backend, options
         self._name = getattr(backend, "name", "")
         self._compiled = self._made(options)
         self._went_well = False  # whether a call did
         whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
         told: Any = None if whole else backend
-        self._settings = Settings(told)
+        self._settings = Settings(told, foreseen=foreseen)
         self._may_be_left = not whole and not getattr(backend, "dry", False)
         self._left: set[Any] = set()  # calls of which nothing could be captured
 

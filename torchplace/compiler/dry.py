@@ -71,6 +71,7 @@ def capture_dry(
         compiled = compile_function(
             _plain_call(target),
             Capturer(keep, name, lambda: names, True, dynamo.argument_names(model)),
+            foreseen=False,
             fullgraph=fullgraph,
             dynamic=dynamic,
         )

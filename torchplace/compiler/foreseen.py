@@ -96,8 +96,8 @@ _local = _Local()
 
 
 @contextmanager
-def foreseen_for(foresight: Foresight) -> Iterator[None]:
-    """Within, values are looked up, for a compiled function."""
+def foreseen_for(foresight: Foresight | None) -> Iterator[None]:
+    """Within, values are looked up, for a compiled function; not so for None."""
     before, _local.foresight = _local.foresight, foresight
     try:
         yield
@@ -157,7 +157,7 @@ def is_foreseeable(tx: Any, value: Any) -> bool:
         value: in Dynamo's terms.
     """
     formula = formula_of(value.as_proxy().node) if value.is_tensor() else None
-    if formula is None:
+    if formula is None or _local.foresight is None:
         return False
     found = _read(tx.output.root_tx, lambda call: call.value(formula))
     return bool(found) and all(torch.equal(found[0], other) for other in found[1:])

@@ -87,10 +87,10 @@ class Settings:
         backend: is told what is left out.
         broken: whether a graph has broken, so that something runs in Python between captured graphs.
         choices: whether branches on values are traced as choices, and how many were.
-        foresight: what was found where values that follow from integers were looked up.
+        foresight: what was found where values that follow from integers were looked up; None where none are to be.
     """
 
-    def __init__(self, backend: Backend | None, *, choices: bool = True) -> None:
+    def __init__(self, backend: Backend | None, *, choices: bool = True, foreseen: bool = True) -> None:
         """Prepare; nothing is set. `backend` is told what is left out; None for nobody."""
         self.backend = backend
         self._stack = ExitStack()
@@ -98,7 +98,7 @@ class Settings:
         self._captures = self._breaks = 0
         self.broken = False
         self.choices = Choices(choices)
-        self.foresight = Foresight()
+        self.foresight = Foresight() if foreseen else None
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""

@@ -65,7 +65,10 @@ class Whole:
             function = step_function(subject.model, subject.loss_fn, returned=returned)
             plan, run = weakly(self._plan), weakly(self._run_captured)
             capturer = StepCapturer(plan, run, subject.name, weakly(subject.names), subject.arguments)
-            self._compiled[returned] = compile_function(function, capturer, dynamic=subject.dynamic, fullgraph=True)
+            foreseen = subject.session.plan is None
+            self._compiled[returned] = compile_function(
+                function, capturer, foreseen=foreseen, dynamic=subject.dynamic, fullgraph=True
+            )
         return self._compiled[returned]
 
     def _plan(self, captured: Captured) -> Sequence[Any]:
@@ -113,7 +116,8 @@ class Whole:
         gradients = Gradients(graph, executable, given)
         inputs.update(gradients.begun())
         self.ran.append(executable)
-        results = _optimized(row.optimizing, executable, inputs, gradients)
+        with alike(()):  # what is called while it runs is another matter
+            results = _optimized(row.optimizing, executable, inputs, gradients)
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
             row.gradients += zip(row.each(given[name]), pieces, strict=True)
