@@ -32,7 +32,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, S
 
 from torchplace.compiler.formulas import Call, Formula, formula_of, formula_of_symbol
 
-_MOST = 4
+MOST = 8
 """Values of a line for which graphs are captured, before it is captured for all of them, with a graph break."""
 
 _evaluate = ShapeEnv._evaluate_expr
@@ -78,7 +78,7 @@ class Foresight:
         before = tuple(found.value for found in findings if found.line == finding.line)
         now, seen = (*before, finding.value), self.seen[finding.line]
         seen.discard(before)
-        if len(seen) >= _MOST and not any(known[: len(now)] == now for known in seen):
+        if len(seen) >= MOST and not any(known[: len(now)] == now for known in seen):
             return False
         seen.add(now)
         findings.append(finding)
