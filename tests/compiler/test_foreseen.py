@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchplace as tp
-from torchplace.compiler import foreseen
+from torchplace.compiler import findings
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 Way = Callable[["Net", torch.Tensor, torch.Tensor], torch.Tensor]
@@ -128,7 +128,7 @@ def test_a_comparison_makes_a_graph_for_each_side_not_for_each_number() -> None:
 def test_a_line_that_finds_something_else_in_every_call_breaks_the_graph_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(foreseen, "MOST", 2)
+    monkeypatch.setattr(findings, "MOST", 2)
     placed, eager = pair(looped)
     for most in range(1, 5):
         assert_equal(placed, eager, torch.randn(4, 6), torch.tensor([most]))

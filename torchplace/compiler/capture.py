@@ -16,7 +16,7 @@ from torch import fx
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.dynamo import Runner
-from torchplace.compiler.foreseen import foreseen_now
+from torchplace.compiler.findings import foreseen_now
 from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
@@ -47,7 +47,7 @@ class Captured:
         joint: the whole graph runs as one part, backward included: a step.
         broken: where the graph ends before the call does, and why: a graph break. "" where it does not.
         holds: what sizes of its inputs it is for, where they may change (`sizes.size_conditions`), and what values
-            were found in the call that decide what it is (`foreseen`).
+            were found in the call that decide what it is (`findings`).
     """
 
     graph: Graph

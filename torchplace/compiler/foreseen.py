@@ -9,123 +9,24 @@ is not looked up: that would run the model in a guard, and be something else in 
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
-from weakref import WeakKeyDictionary
 
 import sympy
 import torch
 from sympy.core.relational import Relational
 from torch._dynamo.exc import UserError
-from torch._dynamo.guards import install_guard
-from torch._dynamo.source import GlobalStateSource
 from torch._dynamo.symbolic_convert import tls
-from torch._guards import Guard, TracingContext
+from torch._guards import TracingContext
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
-from torchplace.compiler.formulas import Call, Formula, formula_of, formula_of_symbol
-
-MOST = 8
-"""Values of a line for which graphs are captured, before it is captured for all of them, with a graph break."""
+from torchplace.compiler.findings import Read, are_wanted, calls_of, remembered
+from torchplace.compiler.formulas import Formula, formula_of, formula_of_symbol
 
 _evaluate = ShapeEnv._evaluate_expr
-
-
-Read = Callable[[Call], Any]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found in the call that is captured.
-
-    Attributes:
-        line: of the model, that had to know: file and number.
-        read: finds it in another call.
-        value: what was found.
-    """
-
-    line: str
-    read: Read
-    value: Any
-
-    def holds(self, call: Call) -> bool:
-        """Whether another call has the same there."""
-        return bool(self.read(call) == self.value)
-
-
-@dataclass
-class Foresight:
-    """What was found for a compiled function.
-
-    Attributes:
-        captures: context of a capture -> what was found in it.
-        seen: line of the model -> what was found there, in each capture.
-    """
-
-    captures: MutableMapping[Any, list[Finding]] = field(default_factory=WeakKeyDictionary)
-    seen: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
-
-    def remember(self, finding: Finding) -> bool:
-        """Note what was found, and guard it; False where other captures have found too much else at that line."""
-        findings = self.captures.setdefault(TracingContext.get(), [])
-        before = tuple(found.value for found in findings if found.line == finding.line)
-        now, seen = (*before, finding.value), self.seen[finding.line]
-        seen.discard(before)
-        if len(seen) >= MOST and not any(known[: len(now)] == now for known in seen):
-            return False
-        seen.add(now)
-        findings.append(finding)
-        if len(findings) == 1:
-            install_guard(Guard(GlobalStateSource(), _guarding(findings)))
-        return True
-
-
-class _Local(threading.local):
-    foresight: Foresight | None = None
-    alike: Sequence[Mapping[str, Any]] = ()
-
-
-_local = _Local()
-
-
-@contextmanager
-def foreseen_for(foresight: Foresight | None) -> Iterator[None]:
-    """Within, values are looked up, for a compiled function; not so for None."""
-    before, _local.foresight = _local.foresight, foresight
-    try:
-        yield
-    finally:
-        _local.foresight = before
-
-
-@contextmanager
-def alike(calls: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Within, a graph is for several calls, such as the micro-batches of a step: the same has to be found in all.
-
-    Args:
-        calls: the arguments of each, by name. Nothing else is looked into: a buffer may change from one to the next.
-    """
-    before, _local.alike = _local.alike, calls
-    try:
-        yield
-    finally:
-        _local.alike = before
-
-
-def foreseen_now() -> tuple[str, ...]:
-    """What was found in the capture that this thread is in the midst of: the graph is for that alone."""
-    said: dict[str, list[str]] = defaultdict(list)
-    captures = {} if _local.foresight is None else _local.foresight.captures
-    for found in captures.get(TracingContext.try_get(), ()):
-        said[Path(found.line).name].append(str(found.value))
-    return tuple(f"{line} finds {', '.join(dict.fromkeys(values))}" for line, values in said.items())
 
 
 def values_are_foreseen() -> AbstractContextManager[Any]:
@@ -145,7 +46,7 @@ def truth_of_branch(tx: Any, value: Any) -> bool | None:
             return bool(value.sym_num)
         except (GuardOnDataDependentSymNode, UserError):
             return None
-    formula = formula_of(value.as_proxy().node)
+    formula = formula_of(value.as_proxy().node) if are_wanted() else None
     return None if formula is None else _looked_up(tx.output.root_tx, lambda call: bool(call.value(formula)))
 
 
@@ -156,8 +57,8 @@ def is_foreseeable(tx: Any, value: Any) -> bool:
         tx: Dynamo's translator of the code.
         value: in Dynamo's terms.
     """
-    formula = formula_of(value.as_proxy().node) if value.is_tensor() else None
-    if formula is None or _local.foresight is None:
+    formula = formula_of(value.as_proxy().node) if are_wanted() and value.is_tensor() else None
+    if formula is None:
         return False
     found = _read(tx.output.root_tx, lambda call: call.value(formula))
     return bool(found) and all(torch.equal(found[0], other) for other in found[1:])
@@ -187,7 +88,7 @@ def _found(shapes: Any, expr: sympy.Basic) -> dict[sympy.Basic, sympy.Basic] | N
     Of a number that is compared with another, whether it is so; of others, what they are.
     """
     tx = getattr(tls, "current_tx", None)
-    if tx is None or tx.output.shape_env is not shapes:
+    if tx is None or tx.output.shape_env is not shapes or not are_wanted():
         return None
     is_compared = isinstance(expr, Relational) and {side.is_Symbol or side.is_number for side in expr.args} == {True}
     found = {}
@@ -211,25 +112,18 @@ def _looked_up(tx: Any, read: Read) -> Any:
     So it does where too much else was found at that line, where tensors have no values, and where calls are not alike.
     """
     found = _read(tx, read)
-    if _local.foresight is None or not found or any(other != found[0] for other in found):
-        return None
-    return found[0] if _local.foresight.remember(Finding(_line(), read, found[0])) else None
+    same = bool(found) and all(other == found[0] for other in found)
+    return found[0] if same and remembered(_line(), read, found[0]) else None
 
 
 def _read(tx: Any, read: Read) -> list[Any]:
     """What is read of the call that is traced, or of all that are alike; nothing where that fails."""
-    calls = _calls(tx.f_locals, tx.f_globals)
+    calls = calls_of(tx.f_locals, tx.f_globals)
     with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
         try:
             return list(apart.map(read, calls))
         except Exception:
             return []
-
-
-def _calls(variables: Mapping[str, Any], names: Mapping[str, Any]) -> list[Call]:
-    """What the graph is for: the call with these variables, or what is alike."""
-    alike_ones = [Call({"L": one, "G": {}}) for one in _local.alike]
-    return alike_ones or [Call({"L": variables, "G": names})]
 
 
 def _line() -> str:
@@ -239,21 +133,3 @@ def _line() -> str:
 
 
 _TORCH = str(Path(torch.__file__).parent)
-
-
-def _guarding(findings: Sequence[Finding]) -> Callable[[Any, Guard], None]:
-    """What makes a guard of Dynamo's that holds for calls of which all the same is found."""
-
-    def create(builder: Any, guard: Guard) -> None:
-        names = builder.scope["G"]
-
-        def holds(variables: Mapping[str, Any]) -> bool:
-            try:
-                return all(found.holds(call) for call in _calls(variables, names) for found in findings)
-            except Exception:  # it is another call, then
-                return False
-
-        said = ", ".join(dict.fromkeys(f"{found.line} finds {found.value}" for found in findings))
-        builder.guard_manager.root.add_epilogue_lambda_guard(holds, [said], guard.user_stack)
-
-    return create

@@ -26,7 +26,8 @@ from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.choices import Choices, made_for
-from torchplace.compiler.foreseen import Foresight, foreseen_for, values_are_foreseen
+from torchplace.compiler.findings import Foresight, foreseen_for
+from torchplace.compiler.foreseen import values_are_foreseen
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules

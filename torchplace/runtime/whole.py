@@ -11,7 +11,7 @@ import torch
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.dry import require_sizes
-from torchplace.compiler.foreseen import alike
+from torchplace.compiler.findings import alike
 from torchplace.compiler.graph import Value
 from torchplace.compiler.joint import StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
