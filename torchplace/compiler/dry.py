@@ -68,13 +68,8 @@ def capture_dry(
         _on_meta(model, stands) as names,
         torch.set_grad_enabled(training),
     ):
-        compiled = compile_function(
-            _plain_call(target),
-            Capturer(keep, name, lambda: names, True, dynamo.argument_names(model)),
-            foreseen=False,
-            fullgraph=fullgraph,
-            dynamic=dynamic,
-        )
+        capturer = Capturer(keep, name, lambda: names, True, dynamo.argument_names(model))
+        compiled = compile_function(_plain_call(target), capturer, foreseen=False, fullgraph=fullgraph, dynamic=dynamic)
         to_meta = functools.partial(_to_meta, stands=stands)
         meta_args, meta_kwargs = pytree.tree_map_only(torch.Tensor, to_meta, (tuple(args), dict(kwargs)))
         _call(compiled, meta_args, meta_kwargs, name, found)
