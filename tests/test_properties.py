@@ -179,7 +179,7 @@ def check_programs(board: Switchboard) -> None:
             assert run_on_fake_devices(program, graph, topology, graph.keys()) == []
 
 
-@settings(max_examples=14, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(modules, plans, st.sampled_from(sorted(MODES)))
 @example((EVERYTHING, [3, 12, 12], False), [Setting(2, "random", 0), Setting(4, "random", 1)], "training")
 @example((EVERYTHING, [5, 1, 0], True), [Setting(3, "random", 2), Setting(4, "random", 3)], "warming up")

@@ -103,7 +103,7 @@ def check(placed: Placed) -> None:
 ways = st.builds(Way, st.integers(1, 4), st.just("random"), st.integers(0, 99), st.sampled_from(CHOICES))
 
 
-@settings(max_examples=14)
+@settings(max_examples=20)
 @given(st.sampled_from(sorted(MODULES)), ways, st.integers(1, 8))
 @example("a late read", Way(4, "random", 0, "interleaved"), 4)
 @example("everything, back to front", Way(2, "random", 1, "zero-bubble"), 8)

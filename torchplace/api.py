@@ -94,8 +94,7 @@ def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
     session = _session(options)
     names = functools.partial(_names_of, weakref.ref(model))
     capturer = Capturer(session, type(model).__name__, names, arguments=argument_names(model))
-    foreseen = session.plan is None  # `plan` looks up no values: what it makes is for a graph in which none were
-    compile_module(model, capturer, foreseen=foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph)
+    compile_module(model, capturer, foreseen=session.foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph)
     _sessions[model] = session
     return model
 
@@ -135,9 +134,8 @@ def _compile_step(model: Any, options: Options) -> Step:
 def _compile_function(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
     session = _session(options)
     capturer = Capturer(session, getattr(function, "__name__", "function"))
-    foreseen = session.plan is None
     compiled = compile_function(
-        function, capturer, foreseen=foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph
+        function, capturer, foreseen=session.foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph
     )
     wrapper = functools.wraps(function)(lambda *args, **kwargs: compiled(*args, **kwargs))
     _sessions[wrapper] = session

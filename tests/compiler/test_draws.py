@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,8 +25,10 @@ from torchplace.compiler.draws import draws
         (torch.add, {}, False),
     ],
 )
-def test_it_is_known_of_the_op_and_what_it_is_given(target: object, kwargs: dict[str, object], drawn: bool) -> None:
-    assert bool(draws(fx.Graph().call_function(target, (), kwargs))) is drawn  # type: ignore[arg-type]
+def test_it_is_known_of_the_op_and_what_it_is_given(
+    target: Callable[..., Any], kwargs: dict[str, Any], drawn: bool
+) -> None:
+    assert bool(draws(fx.Graph().call_function(target, (), kwargs))) is drawn
 
 
 def test_methods_draw_too() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torchplace.compiler import findings
 from torchplace.compiler.findings import Foresight, alike, are_wanted, calls_of, foreseen_for, foreseen_now, remembered
@@ -15,7 +16,7 @@ from torchplace.compiler.findings import Foresight, alike, are_wanted, calls_of,
 
 @contextmanager
 def capture(foresight: Foresight | None) -> Iterator[None]:
-    with foreseen_for(foresight), tracing(TracingContext(None)):  # type: ignore[arg-type]
+    with foreseen_for(foresight), tracing(TracingContext(FakeTensorMode())):
         yield
 
 

@@ -21,7 +21,7 @@ from torch._dynamo.variables.nn_module import UnspecializedNNModuleVariable
 from torch._dynamo.variables.tensor import TensorVariable
 
 from torchplace.compiler.hidden_writes import alike, assigned_data
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
 
 _assign = SetAttrBuiltinVariable._call_setattr
 _check = OutputGraph._check_requires_grad_intermediate_outputs

@@ -23,7 +23,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from torchplace.compiler.choices import choose
 from torchplace.compiler.foreseen import truth_of_branch
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
 from torchplace.compiler.truths import as_tensor
 
 Jump = Callable[[Any, Instruction], None]

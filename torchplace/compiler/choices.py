@@ -24,7 +24,7 @@ from torch._dynamo.variables.functions import FunctoolsPartialVariable, UserFunc
 from torch._dynamo.variables.tensor import SymNodeVariable
 
 from torchplace.compiler.draws import draws
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
 from torchplace.compiler.truths import as_tensor, truth_of
 from torchplace.compiler.ways import Ways, code_of, read, stored, ways_of
 

@@ -117,8 +117,8 @@ def alike(calls: Sequence[Mapping[str, Any]]) -> Iterator[None]:
 def foreseen_now() -> tuple[str, ...]:
     """What was found in the capture that this thread is in the midst of: the graph is for that alone."""
     said: dict[str, list[str]] = defaultdict(list)
-    captures = {} if _local.foresight is None else _local.foresight.captures
-    for found in captures.get(TracingContext.try_get(), Findings()).found:
+    findings = None if _local.foresight is None else _local.foresight.captures.get(TracingContext.get())
+    for found in () if findings is None else findings.found:
         said[Path(found.line).name].append(str(found.value))
     return tuple(f"{line} finds {', '.join(dict.fromkeys(values))}" for line, values in said.items())
 

@@ -9,10 +9,11 @@ is not looked up: that would run the model in a guard, and be something else in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import sympy
@@ -25,6 +26,8 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, S
 
 from torchplace.compiler.findings import Read, are_wanted, calls_of, remembered
 from torchplace.compiler.formulas import Formula, formula_of, formula_of_symbol
+
+Number = TypeVar("Number", bool, int)
 
 _evaluate = ShapeEnv._evaluate_expr
 
@@ -42,12 +45,22 @@ def truth_of_branch(tx: Any, value: Any) -> bool | None:
         value: a tensor, or a number that hangs on values, in Dynamo's terms.
     """
     if not value.is_tensor():
-        try:
-            return bool(value.sym_num)
-        except (GuardOnDataDependentSymNode, UserError):
-            return None
+        return number_in(value, bool)
     formula = formula_of(value.as_proxy().node) if are_wanted() else None
     return None if formula is None else _looked_up(tx.output.root_tx, lambda call: bool(call.value(formula)))
+
+
+def number_in(value: Any, kind: Callable[[Any], Number]) -> Number | None:
+    """What a number of Dynamo's that hangs on values is, and a guard for it; None where that cannot be foreseen.
+
+    Args:
+        value: in Dynamo's terms.
+        kind: of number, `int` or `bool`.
+    """
+    try:
+        return kind(value.sym_num)
+    except (GuardOnDataDependentSymNode, UserError):
+        return None
 
 
 def is_foreseeable(tx: Any, value: Any) -> bool:

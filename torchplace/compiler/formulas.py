@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch._subclasses.fake_tensor import is_fake
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.draws import draws
+from torchplace.compiler.writes import may_write
 
 _LONGEST = 100
 """Ops that a formula may have: a guard computes them in every call."""
@@ -33,13 +33,13 @@ class Call:
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         """Nothing is computed yet."""
-        self.variables = variables
+        self.variables = dict(variables)  # its own: to read it leaves names there
         self._known, self._sources = dict(_get_closure_vars()), dict[Source, Any]()
         self._values: dict[Formula, Any] = {}
 
     def read(self, source: Source) -> Any:
         """What Dynamo reads there."""
-        return source.get_value(dict(self.variables), self._known, self._sources)
+        return source.get_value(self.variables, self._known, self._sources)
 
     def value(self, formula: Formula) -> Any:
         """What a formula comes to."""
@@ -176,7 +176,7 @@ def _on_host(given: Any) -> Any:
 
 def _is_plain(node: fx.Node) -> bool:
     """Whether it is an op that gives the same for the same, and does nothing else."""
-    return node.op in ("call_function", "call_method") and not draws(node) and not _writes(node)
+    return node.op in ("call_function", "call_method") and not draws(node) and not may_write(node)
 
 
 def _has_fractions(tensor: torch.Tensor) -> bool:
@@ -188,7 +188,11 @@ def _is_written(node: fx.Node, needed: set[fx.Node]) -> bool:
     for one in node.graph.nodes:
         if one is node:
             break
-        if _writes(one) and not _gets_fractions(one) and any(_behind(other) & needed for other in one.all_input_nodes):
+        if (
+            may_write(one)
+            and not _gets_fractions(one)
+            and any(_behind(other) & needed for other in one.all_input_nodes)
+        ):
             return True
     return False
 
@@ -197,24 +201,3 @@ def _gets_fractions(node: fx.Node) -> bool:
     """Whether what it writes into is no tensor of integers or truths."""
     value = node.all_input_nodes[0].meta.get("example_value") if node.all_input_nodes else None
     return isinstance(value, torch.Tensor) and _has_fractions(value)
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether it may write into what it is given."""
-    if node.op not in ("call_function", "call_method"):
-        return False
-    target = node.target
-    if "out" in node.kwargs or isinstance(target, torch._ops.HigherOrderOperator):
-        return True
-    if isinstance(target, torch._ops.OpOverload):
-        return bool(target._schema.is_mutable)
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
-    if getattr(operator, name, None) is target:
-        return target in _IN_PLACE
-    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
-
-
-_IN_PLACE = (
-    operator.setitem,
-    *(f for name, f in vars(operator).items() if name[:1] == "i" and name[1:] in operator.__all__),
-)

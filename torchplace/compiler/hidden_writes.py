@@ -7,7 +7,6 @@ backward.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 from torch import fx
 from torch._dynamo.variables.constant import ConstantVariable
 
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
+from torchplace.compiler.writes import writes_in_place
 
 _data: Callable[..., Any] = torch._C._autograd._get_data_attr  # type: ignore[attr-defined]
 """What `.data` is in Dynamo's graphs."""
@@ -49,7 +49,7 @@ def hide_writes(module: fx.GraphModule) -> None:
         elif node.target is _data:
             aliases.add(node)
         elif node.all_input_nodes and node.all_input_nodes[0] in aliases:
-            if enabled and _writes(node) and not any(map(_has_gradient, node.all_input_nodes)):
+            if enabled and writes_in_place(node) and not any(map(_has_gradient, node.all_input_nodes)):
                 with graph.inserting_before(node):
                     graph.call_function(torch._C._set_grad_enabled, (False,))
                 with graph.inserting_after(node):
@@ -58,14 +58,6 @@ def hide_writes(module: fx.GraphModule) -> None:
                 aliases.add(node)
     if aliases:
         module.recompile()
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether a node writes to its first input."""
-    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if getattr(node.target, "__module__", "") == operator.add.__module__:
-        return name == "setitem" or (name[:1] == "i" and hasattr(operator, name[1:]))
-    return name.endswith("_") and not name.endswith("__")
 
 
 def _has_gradient(node: fx.Node) -> bool:

@@ -23,7 +23,7 @@ from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.utils.hooks import BackwardHook
 
 from torchplace.compiler.acts import acting
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
 
 _serial = count()
 _modules: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()

@@ -16,7 +16,7 @@ from torch._dynamo.variables.misc import DebuggingVariable, StringFormatVariable
 from torch._dynamo.variables.tensor import SymNodeVariable, TensorVariable
 
 from torchplace.compiler.acts import acting
-from torchplace.compiler.substitutes import traced_call
+from torchplace.compiler.traced import traced_call
 from torchplace.compiler.truths import as_tensor
 
 _call = DebuggingVariable.call_function

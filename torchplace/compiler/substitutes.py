@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch._dynamo import trace_rules
 from torch._dynamo.exc import TorchRuntimeError
-from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.tensor import TensorVariable
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.autograd import functional
@@ -24,6 +23,7 @@ from torchplace.compiler import hugging_face, packed, tensor_sizes
 from torchplace.compiler.batch_norms import averaging_batch_norm, is_averaging
 from torchplace.compiler.covariances import corrcoef, cov
 from torchplace.compiler.ctc import ctc_loss
+from torchplace.compiler.traced import traced_call
 
 
 @functools.cache
@@ -89,8 +89,9 @@ def substituted() -> Iterator[None]:
     handlers: dict[Callable[..., Any], Callable[..., Any]] = {F.batch_norm: _batch_norm, **tensor_sizes.rules()}
     handlers.update((function, functools.partial(_inline, ours)) for function, ours in instead.items())
     handlers.update((function, functools.partial(_refuse, function.__name__)) for function in _REFUSED)
-    handlers.update(hugging_face.rules())
-    rules = dict.fromkeys((*_SKIPPED, *hugging_face.rules()), TorchInGraphFunctionVariable)
+    asking = hugging_face.rules()
+    handlers.update(asking)
+    rules = dict.fromkeys((*_SKIPPED, *asking), TorchInGraphFunctionVariable)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(TorchInGraphFunctionVariable._get_handlers(), handlers))
         stack.enter_context(mock.patch.dict(trace_rules.get_torch_obj_rule_map(), rules))
@@ -119,8 +120,3 @@ _REFUSED: Sequence[Callable[..., Any]] = (functional.jvp, functional.vhp, functi
 
 def _refuse(name: str, *_: Any, **__: Any) -> Any:
     raise TorchRuntimeError(f"torch.autograd.functional.{name} derives twice what is captured in parts")
-
-
-def traced_call(tx: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a function gives that Dynamo traces on variables of its own."""
-    return VariableTracker.build(tx, function).call_function(tx, [*args], {**kwargs})

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch._dynamo.exc import UserError
 from torch._dynamo.variables import ConstantVariable
-from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.lists import BaseListVariable, ListVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from torchplace.compiler.foreseen import number_in
+from torchplace.compiler.traced import traced_call
 
 _TAKES_SIZES: Sequence[Callable[..., Any]] = (torch._C._nn.pad, F.interpolate)
 """Dynamo follows `F.pad` up to the former."""
@@ -46,12 +46,6 @@ def _with_numbers(tx: Any, value: Any) -> Any:
 
 def _number(tx: Any, tensor: Any) -> Any:
     """The number in a tensor: itself, where it can be foreseen, for sizes that are symbols make for slow captures."""
-    number = VariableTracker.build(tx, _as_int).call_function(tx, [tensor], {})
-    try:
-        return ConstantVariable.create(int(number.sym_num)) if isinstance(number, SymNodeVariable) else number
-    except (GuardOnDataDependentSymNode, UserError):
-        return number
-
-
-def _as_int(tensor: torch.Tensor) -> int:
-    return int(tensor)
+    number = traced_call(tx, int, [tensor], {})
+    known = number_in(number, int) if isinstance(number, SymNodeVariable) else None
+    return number if known is None else ConstantVariable.create(known)

@@ -38,7 +38,7 @@ class Apart:
         return compile_function(
             call_of(model) if isinstance(model, nn.Module) else model,
             Capturer(place, subject.name, names, arguments=subject.arguments),
-            foreseen=subject.session.plan is None,
+            foreseen=subject.session.foreseen,
             dynamic=subject.dynamic,
         )
 

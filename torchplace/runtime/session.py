@@ -58,6 +58,11 @@ class Session:
     model: weakref.ref[nn.Module] | None = None
     alone = True
 
+    @property
+    def foreseen(self) -> bool:
+        """Whether values are looked up in calls: not by who has made a plan before, which is for a graph without."""
+        return self.plan is None
+
     def __post_init__(self) -> None:
         self.owners = Owners()
         self._drawn: torch.Tensor | None = None

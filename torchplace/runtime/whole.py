@@ -65,7 +65,7 @@ class Whole:
             function = step_function(subject.model, subject.loss_fn, returned=returned)
             plan, run = weakly(self._plan), weakly(self._run_captured)
             capturer = StepCapturer(plan, run, subject.name, weakly(subject.names), subject.arguments)
-            foreseen = subject.session.plan is None
+            foreseen = subject.session.foreseen
             self._compiled[returned] = compile_function(
                 function, capturer, foreseen=foreseen, dynamic=subject.dynamic, fullgraph=True
             )
