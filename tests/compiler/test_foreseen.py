@@ -149,9 +149,16 @@ def test_what_a_buffer_holds_is_found_in_every_call() -> None:
     assert len(tp.plans(placed)) == 2
 
 
+def widened(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    before = given.sum()
+    given |= 4
+    return net.b(net.a(x)) * before if (given == 5).any() else net.a(x) * before
+
+
 @pytest.mark.filterwarnings("ignore:.*cannot be captured")
-def test_what_was_written_before_is_not_looked_up() -> None:
-    placed, eager = pair(written)
+@pytest.mark.parametrize("way", [written, widened])
+def test_what_was_written_before_is_not_looked_up(way: Way) -> None:
+    placed, eager = pair(way)
     for numbers in ([3, 1, 1], [1, 3, 1]):
         assert_equal(placed, eager, torch.randn(4, 6), torch.tensor(numbers))
 

@@ -13,7 +13,7 @@ from torch import fx
 from torchplace.compiler.writes import may_write, writes_in_place
 
 
-@pytest.mark.parametrize("target", [operator.iadd, operator.setitem, torch.relu_])
+@pytest.mark.parametrize("target", [operator.iadd, operator.ior, operator.setitem, torch.relu_])
 def test_functions_in_place_write(target: Callable[..., Any]) -> None:
     node = fx.Graph().call_function(target)
     assert writes_in_place(node)

@@ -12,7 +12,7 @@ def writes_in_place(node: fx.Node) -> bool:
     """Whether a node of Dynamo's graph writes into its first input."""
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     if getattr(node.target, "__module__", "") == operator.add.__module__:
-        return name == "setitem" or (name[:1] == "i" and hasattr(operator, name[1:]))
+        return name == "setitem" or (name[:1] == "i" and bool({name[1:], f"{name[1:]}_"} & vars(operator).keys()))
     return name.endswith("_") and not name.endswith("__")
 
 
