@@ -11,7 +11,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torchplace.compiler import findings
-from torchplace.compiler.findings import Foresight, alike, are_wanted, calls_of, foreseen_for, foreseen_now, remembered
+from torchplace.compiler.findings import Foresight, alike, are_wanted, calls_of, foreseen_for, found_now, remembered
 
 
 @contextmanager
@@ -30,16 +30,16 @@ def test_what_was_found_is_told_of_the_capture_that_it_was_found_in() -> None:
         assert note(True)
         assert note(3, "/models/net.py:9")
         assert note(4, "/models/net.py:9")
-        assert foreseen_now() == ("net.py:7 finds True", "net.py:9 finds 3, 4")
+        assert found_now() == ("models/net.py:7 finds True", "models/net.py:9 finds 3, 4")
     with capture(foresight):
-        assert foreseen_now() == ()
+        assert found_now() == ()
 
 
 def test_nothing_is_noted_where_nothing_is_wanted() -> None:
     with capture(None):
         assert not are_wanted()
         assert not note(True)
-        assert foreseen_now() == ()
+        assert found_now() == ()
 
 
 def test_a_line_has_so_many_findings_in_all_captures_and_those_that_it_has_had_again(

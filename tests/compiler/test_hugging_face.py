@@ -28,7 +28,7 @@ def masks(*lengths: int) -> torch.Tensor:
 
 def found(plan: tp.Plan) -> list[str]:
     """What was found where masks are made."""
-    return [line.rpartition(" ")[2] for line in plan.holds if line.startswith("masking_utils.py")]
+    return [line.rpartition(" ")[2] for line in plan.found if line.startswith("transformers/masking_utils.py")]
 
 
 def test_a_batch_without_padding_has_no_mask_and_one_with_padding_is_another_graph() -> None:

@@ -30,7 +30,7 @@ def same(one: Plan, other: Plan) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     rest = plan_of({"v0": "d0", "v1": "d2"}, chain(2))
-    told = {"holds": ("x[0] of 2 or more",), "split": {"a": ["d0", "d1"]}}
+    told = {"holds": ("x[0] of 2 or more",), "found": ("models/net.py:7 finds True",), "split": {"a": ["d0", "d1"]}}
     plan = dataclasses.replace(plan_of(), rest=(rest,), name='a "name" — %', **told)
     plan.save(tmp_path / "plan.json")
     again = Plan.load(str(tmp_path / "plan.json"))

@@ -16,7 +16,7 @@ from torch import fx
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.dynamo import Runner
-from torchplace.compiler.findings import foreseen_now
+from torchplace.compiler.findings import found_now
 from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
@@ -46,8 +46,8 @@ class Captured:
         examples: what the inputs were at the capture, by value name, as far as it is known.
         joint: the whole graph runs as one part, backward included: a step.
         broken: where the graph ends before the call does, and why: a graph break. "" where it does not.
-        holds: what sizes of its inputs it is for, where they may change (`sizes.size_conditions`), and what values
-            were found in the call that decide what it is (`findings`).
+        holds: what sizes of its inputs it is for, where they may change (`sizes.size_conditions`).
+        found: what lines of the model have found that look at integers, which it is for (`findings.found_now`).
     """
 
     graph: Graph
@@ -57,6 +57,7 @@ class Captured:
     joint: bool = False
     broken: str = ""
     holds: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
     @property
     def training(self) -> bool:
@@ -200,9 +201,9 @@ class _Session:
         }
         with dynamo.outside_modes():  # the handler moves real tensors
             broken = self.capturer.left.around(dynamo.break_of(self.module))
-            names = [self._name(i).name for i in range(len(self.sources))]
-            holds = (*size_conditions(self.module, names), *foreseen_now())
-            captured = Captured(graph, parts, state, dict(self.by_name), broken=broken, holds=holds)
+            holds = size_conditions(self.module, [self._name(i).name for i in range(len(self.sources))])
+            known = dict(self.by_name)
+            captured = Captured(graph, parts, state, known, broken=broken, holds=holds, found=found_now())
             self.runners = self.handler(captured)
 
     def _tensors(self, graph: Graph) -> list[Any]:

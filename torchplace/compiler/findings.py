@@ -114,12 +114,12 @@ def alike(calls: Sequence[Mapping[str, Any]]) -> Iterator[None]:
         _local.alike = before
 
 
-def foreseen_now() -> tuple[str, ...]:
+def found_now() -> tuple[str, ...]:
     """What was found in the capture that this thread is in the midst of: the graph is for that alone."""
     said: dict[str, list[str]] = defaultdict(list)
     findings = None if _local.foresight is None else _local.foresight.captures.get(TracingContext.get())
     for found in () if findings is None else findings.found:
-        said[Path(found.line).name].append(str(found.value))
+        said["/".join(Path(found.line).parts[-2:])].append(str(found.value))
     return tuple(f"{line} finds {', '.join(dict.fromkeys(values))}" for line, values in said.items())
 
 

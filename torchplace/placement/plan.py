@@ -81,8 +81,9 @@ class Plan:
         timeline: what would run, when (None when loaded from a file).
         rest: plans of the model's other graphs, where it has graph breaks.
         broken: where its graph ends before the call does, and why: a graph break. "" where it does not.
-        holds: what sizes of its inputs it is for, where they may change (`x[0] from 2 to 64`), and what lines of the
-            model that look at integers have found (`model.py:7 finds True`). Others are planned anew.
+        holds: what sizes of its inputs it is for, where they may change: `x[0] from 2 to 64`. Others are planned anew.
+        found: what lines of the model have found that look at integers: `models/net.py:7 finds True`. Calls in which
+            they find something else are planned anew.
         split: module -> devices of its forward ops, where they are not all on the one that `device_map()` has for the
             module: what a map of modules cannot say.
         example: the call that it was made of, which it keeps alive; None when loaded from a file.
@@ -112,6 +113,7 @@ class Plan:
     rest: tuple[Plan, ...] = ()
     broken: str = ""
     holds: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
     split: dict[str, list[str]] = field(default_factory=dict)
     example: Example | None = None
 

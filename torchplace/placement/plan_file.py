@@ -58,6 +58,7 @@ class _PlanRecord(_Record):
     rest: list[_PlanRecord] = []
     broken: str = ""
     holds: tuple[str, ...] = Field(default=(), strict=False)  # JSON has lists
+    found: tuple[str, ...] = Field(default=(), strict=False)
     split: dict[str, list[str]] = {}
 
 

@@ -167,6 +167,7 @@ def finish(
         name=captured.graph.name,
         broken=captured.broken,
         holds=captured.holds,
+        found=captured.found,
         topology=topology,
         placement=dict(placement),
         keys=keys,

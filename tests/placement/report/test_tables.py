@@ -60,11 +60,14 @@ def test_what_else_a_plan_may_be() -> None:
     assert "(forward and backward; costs: table)" in plan_text(plan)
     assert "lower bound 0 us; the gap is unknown" in plan_text(plan)
     assert "for any sizes with" not in plan_text(plan)
+    assert "for calls in which" not in plan_text(plan)
     dynamic = dataclasses.replace(
         plan, holds=("x[0] from 2 to 64", "y[0] = x[0]"), lower_bound=plan.value * (1 + 1e-12)
     )
     assert "for any sizes with x[0] from 2 to 64; y[0] = x[0]\n" in plan_text(dynamic) + "\n"
     assert "at most 0.0% above it" in plan_text(dynamic)
+    looked_up = dataclasses.replace(plan, found=("models/net.py:7 finds True",))
+    assert "for calls in which models/net.py:7 finds True\n" in plan_text(looked_up) + "\n"
     broken = dataclasses.replace(plan, rest=(plan_of({"v0": "d0", "v1": "d0"}, chain(2)),), broken="model.py:7: print")
     assert "1 more graph(s), with 2 ops" in plan_text(broken)
     assert "1 graph break(s), between which Python runs where its inputs are, at:\n  model.py:7: print" in plan_text(

@@ -89,6 +89,8 @@ def plan_lines(plan: Plan) -> list[str]:
         lines.append(f"optimizer {plan.optimizer}: its state is counted")
     if plan.holds:
         lines.append(f"for any sizes with {'; '.join(plan.holds)}")
+    if plan.found:
+        lines.append(f"for calls in which {'; '.join(plan.found)}")
     if plan.rest:
         ops = ", ".join(str(len(p.placement)) for p in plan.rest)
         lines.append(f"{len(plan.rest)} more graph(s), with {ops} ops")
