@@ -8,6 +8,7 @@ from time import perf_counter
 
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.collector import collector_paused
+from torchplace.compiler.graph import Value
 from torchplace.compiler.verify import verify
 from torchplace.errors import InfeasibleError
 from torchplace.placement.bounds import Bound, lower_bound
@@ -157,9 +158,6 @@ def finish(
     require_capacity(timeline.peak_memory, topology)
     state = evaluator.owners(placement)
     held = {v.name: v for v in captured.graph.inputs if v.name in state}
-    stored = dict.fromkeys(topology.device_names, 0)
-    for name, owner in state.items():
-        stored[owner] += held[name].nbytes
     parameters = {held[n].path: d for n, d in state.items() if held[n].kind != "constant"}
     keys = captured.graph.keys()
     bound = lower_bound(evaluator, request.objective) if bound is None else bound
@@ -174,7 +172,7 @@ def finish(
         fingerprint=captured.graph.fingerprint(keys),
         parameters=parameters,
         split=split_modules(captured.graph, placement, parameters),
-        parameter_bytes=stored,
+        parameter_bytes=stored_bytes(state, held, topology),
         training=captured.training,
         objective=request.objective,
         solver=solver,
@@ -190,6 +188,14 @@ def finish(
         microbatches=programs[0].microbatches,
         schedule=outcome.schedule,
     )
+
+
+def stored_bytes(state: Mapping[str, str], held: Mapping[str, Value], topology: Topology) -> dict[str, int]:
+    """Device -> bytes of the parameters, buffers and constants that it owns, of values by their names."""
+    stored = dict.fromkeys(topology.device_names, 0)
+    for name, owner in state.items():
+        stored[owner] += held[name].nbytes
+    return stored
 
 
 @collector_paused()
