@@ -25,7 +25,7 @@ COMMON = {
 }
 _GROUPED = {**COMMON, "num_key_value_heads": 2, "head_dim": 8}
 _LAYERS = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4, "n_embd": WIDTH, "n_positions": 64}
-_DROPS = (
+DROPS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "dropout",
@@ -245,7 +245,7 @@ def make(beginning: str, ending: str, settings: dict[str, Any]) -> nn.Module:
 
     settings = dict(settings)
     config = getattr(hf, settings.pop("_config", f"{beginning.removesuffix('LMHead')}Config"))(**settings)
-    for name in _DROPS:
+    for name in DROPS:
         if isinstance(getattr(config, name, None), float):
             setattr(config, name, 0.0)
     if hasattr(config, "use_cache"):

@@ -4,7 +4,8 @@
 
 Architectures of `transformers` (text, images, sound), timm, diffusers and torch-geometric, made from the libraries' own
 classes with random weights and without dropout, and some of nobody's; those of a package that is not installed are left
-out, and said so (`pip install timm diffusers torch-geometric`).
+out, and said so (`pip install timm diffusers torch-geometric`). `--generated transformers timm` tries every type and
+family of those libraries instead, made small by rule (hours; `--names timm:resnet` tries one of them).
 
 Each is compiled for CPU devices and called in evaluation (forward) and in training (forward, backward, gradients), two
 calls each, then with another batch size; and it is trained by steps of two micro-batches (step). Placements are
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks import _coverage_other, _coverage_own, _coverage_steps, _coverage_text
+from benchmarks import _coverage_generated, _coverage_other, _coverage_own, _coverage_steps, _coverage_text
 from benchmarks._coverage_entry import Entry
 from benchmarks._outputs import floating, trained
 
@@ -61,6 +62,7 @@ class Found:
         later: seconds of the next.
         eager: seconds of eager's call.
         reason: why it is not correct.
+        runs: whether eager runs it at all; the rest of a line says nothing if not.
     """
 
     name: str
@@ -77,12 +79,23 @@ class Found:
     later: float = 0.0
     eager: float = 0.0
     reason: str = ""
+    runs: bool = True
 
 
 def entries() -> dict[str, Entry]:
-    """All architectures, by name."""
+    """All architectures that are written down, by name."""
     rooms = (_coverage_text, _coverage_other, _coverage_own)
     return {entry.name: entry for room in rooms for entry in room.entries()}
+
+
+def known_as(names: Sequence[str] | None, generated: Sequence[str]) -> list[Entry]:
+    """The architectures of these names, or all generated ones of these libraries, or all that are written down."""
+    if not names and not generated:
+        return list(entries().values())
+    if not names:
+        return [entry for library in generated for entry in _coverage_generated.entries(library)]
+    written = entries()
+    return [_coverage_generated.entry(name) if ":" in name else written[name] for name in names]
 
 
 def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -> list[torch.Tensor]:
@@ -131,8 +144,9 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
         placed, of_eager, of_placed = _tried(entry, mode, eager, model, topology=f"local:{devices}", solver=solver)
         small, large = _coverage_steps.BATCHES if mode == "step" else BATCHES
         for i, batch in enumerate((small, small, large)):
-            begun = perf_counter()
+            begun, found.runs = perf_counter(), False
             expected = of_eager(batch)
+            found.runs = True
             between = perf_counter()
             results = of_placed(batch)
             seconds = perf_counter() - between
@@ -174,40 +188,42 @@ def _tried(
     )
 
 
-def tries(modes: Sequence[str], devices: Sequence[int]) -> Iterator[tuple[str, int, str]]:
-    """(Mode, number of devices, solver) of each try."""
-    for mode in modes:
-        for count in devices:
-            yield from ((mode, count, solver) for solver in (("balanced",) if count == 1 else ("balanced", "random")))
+def tries(options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
+    """(Mode, number of devices, solver) of each try; on one device, all solvers are one."""
+    for mode in options.modes:
+        for count in options.devices:
+            yield from ((mode, count, solver) for solver in (options.solvers[:1] if count == 1 else options.solvers))
 
 
-def one(entry: Entry, modes: Sequence[str], devices: Sequence[int]) -> None:
+def one(entry: Entry, options: argparse.Namespace) -> None:
     """Try one architecture, and print what comes of it as JSON."""
     torch.set_num_threads(1)
-    for mode, count, solver in tries(modes, devices):
+    for mode, count, solver in tries(options):
         torch.compiler.reset()
         print(json.dumps(asdict(cover(entry, mode, count, solver))), flush=True)
 
 
-def apart(entry: Entry, modes: Sequence[str], devices: Sequence[int], timeout: float) -> list[Found]:
+def apart(entry: Entry, options: argparse.Namespace) -> list[Found]:
     """Try one architecture in a process of its own."""
-    name, modes = entry.name, [mode for mode in modes if entry.rows or mode != "step"]
-    options = ["--one", name, "--modes", *modes, "--devices", *map(str, devices)]
-    command = [sys.executable, "-m", "benchmarks.coverage", *options]
+    modes = [mode for mode in options.modes if entry.rows or mode != "step"]
+    options = argparse.Namespace(**{**vars(options), "modes": modes})
+    command = [sys.executable, "-m", "benchmarks.coverage", "--one", entry.name, "--modes", *modes]
+    command += ["--devices", *map(str, options.devices), "--solvers", *options.solvers]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout, check=False)
         output, fate = done.stdout, f"ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
     except subprocess.TimeoutExpired as late:
-        output, fate = (late.stdout or b"").decode(), f"took more than {timeout:g} s"
+        output, fate = (late.stdout or b"").decode(), f"took more than {options.timeout:g} s"
     found = [Found(**json.loads(text)) for text in output.splitlines() if text.startswith("{")]
-    missing = list(tries(modes, devices))[len(found) :]
-    return found + [Found(name, mode, count, solver, reason=fate) for mode, count, solver in missing]
+    missing = list(tries(options))[len(found) :]
+    return found + [Found(entry.name, mode, count, solver, reason=fate) for mode, count, solver in missing]
 
 
 def line(found: Found) -> str:
     """What is printed of one try."""
     breaks = f"{found.breaks} breaks" if found.breaks else "whole" if found.graphs else "-"
-    said = f"{found.error:.0e}" if found.correct else f"NOT: {found.reason}"
+    failed = "NOT" if found.runs else "not run by eager"
+    said = f"{found.error:.0e}" if found.correct else f"{failed}: {found.reason}"
     times = f"{found.first:6.1f} s {found.later / max(found.eager, 1e-9):6.1f}"
     head = f"{found.name:28}{found.mode:10}{found.devices:2} {found.solver:9}"
     return f"{head}{found.ops:6} {breaks:10}{found.captures:3} {times}  {said}"
@@ -217,25 +233,26 @@ def main() -> None:
     """Try all, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of architectures; by default all")
+    parser.add_argument("--generated", nargs="+", default=[], choices=_coverage_generated.LIBRARIES)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--devices", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--solvers", nargs="+", default=["balanced", "random"], help="that place them")
     parser.add_argument("--jobs", type=int, default=2, help="architectures at a time")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for an architecture")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(entries()[options.one], options.modes, options.devices)
+        one(known_as([options.one], [])[0], options)
         return
-    known = entries()
-    names = options.names or list(known)
+    known = known_as(options.names, options.generated)
     out = sys.stderr if options.json else sys.stdout
-    absent = [name for name in names if importlib.util.find_spec(known[name].needs) is None]
-    names = [name for name in names if name not in absent]
+    absent = [entry.name for entry in known if importlib.util.find_spec(entry.needs) is None]
+    known = [entry for entry in known if entry.name not in absent]
     print(f"{'model':28}{'mode':10}devices placed  ops breaks captures first  to eager  error", file=out)
     rows: list[Found] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for found in pool.map(lambda name: apart(known[name], options.modes, options.devices, options.timeout), names):
+        for found in pool.map(lambda entry: apart(entry, options), known):
             rows += found
             print("\n".join(line(f) for f in found), file=out, flush=True)
     _conclude(rows, absent, out)
@@ -244,6 +261,8 @@ def main() -> None:
 
 
 def _conclude(rows: Sequence[Found], absent: Sequence[str], out: Any) -> None:
+    idle = list(dict.fromkeys(row.name for row in rows if not row.runs))
+    rows = [row for row in rows if row.runs]
     names = list(dict.fromkeys(row.name for row in rows))
     wrong = list(dict.fromkeys(row.name for row in rows if not row.correct))
     whole = [name for name in names if all(row.graphs and not row.breaks for row in rows if row.name == name)]
@@ -252,6 +271,8 @@ def _conclude(rows: Sequence[Found], absent: Sequence[str], out: Any) -> None:
         file=out,
     )
     print(f"not correct: {', '.join(wrong) or 'none'}", file=out)
+    if idle:
+        print(f"not run by eager in all, which says nothing: {', '.join(idle)}", file=out)
     if absent:
         print(f"left out, for their packages are not installed: {', '.join(absent)}", file=out)
 
