@@ -132,10 +132,18 @@ def _pictured(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         import timm
 
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=5, drop_rate=0.0)
-        return model
+        return _undropped(timm.create_model(name, pretrained=False, num_classes=5, drop_rate=0.0))
 
     return build
+
+
+def _undropped(model: nn.Module) -> nn.Module:
+    """A model that drops nothing in training, whatever its settings are."""
+    for module in model.modules():
+        for name in ("p", "drop_prob"):
+            if isinstance(getattr(module, name, None), float) and "drop" in type(module).__name__.lower():
+                setattr(module, name, 0.0)
+    return model
 
 
 def _seen(name: str) -> Callable[[int], Inputs]:
@@ -179,8 +187,7 @@ class _Way:
         """The model."""
         import transformers as hf
 
-        made: nn.Module = getattr(hf, self.model)(self.config())
-        return made
+        return _undropped(getattr(hf, self.model)(self.config()))
 
     def config(self) -> Any:
         """Its configuration."""

@@ -75,6 +75,20 @@ def written(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return net.b(net.a(x)) if mask.any() else net.a(x)
 
 
+def widened(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    before = given.sum()
+    given |= 4
+    return net.b(net.a(x)) * before if (given == 5).any() else net.a(x) * before
+
+
+def dense(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    rows = torch.cat([given, given[:1]])
+    groups = int(rows.max()) + 1
+    most = int(torch.zeros(groups, dtype=torch.long).scatter_add_(0, rows, torch.ones_like(rows)).max())
+    gathered = x.new_zeros(groups * most + 1, 6).index_add(0, rows * most, net.a(x))[: groups * most]
+    return net.b(gathered) if gathered.shape[0] == 8 else gathered.view(groups, most, 6)
+
+
 def assert_equal(placed: nn.Module, eager: nn.Module, x: torch.Tensor, given: torch.Tensor) -> None:
     """Outputs and gradients."""
     for model in (placed, eager):
@@ -92,7 +106,7 @@ def pair(way: Way, **options: Any) -> tuple[nn.Module, nn.Module]:
     return tp.compile(copy.deepcopy(model), topology="local:2", solver="random", **options), model
 
 
-@pytest.mark.parametrize("way", [masked, counted, repeated, looped, found, padded, resized, filled])
+@pytest.mark.parametrize("way", [masked, counted, repeated, looped, found, padded, resized, filled, written, widened])
 def test_it_is_captured_whole_and_again_for_what_decides_otherwise(way: Way) -> None:
     placed, eager = pair(way, fullgraph=True)
     for numbers in ([1, 2, 3], [1, 2, 3], [1, 1, 2], [3, 3, 3]):
@@ -149,18 +163,24 @@ def test_what_a_buffer_holds_is_found_in_every_call() -> None:
     assert len(tp.plans(placed)) == 2
 
 
-def widened(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    before = given.sum()
-    given |= 4
-    return net.b(net.a(x)) * before if (given == 5).any() else net.a(x) * before
-
-
-@pytest.mark.filterwarnings("ignore:.*cannot be captured")
-@pytest.mark.parametrize("way", [written, widened])
-def test_what_was_written_before_is_not_looked_up(way: Way) -> None:
-    placed, eager = pair(way)
-    for numbers in ([3, 1, 1], [1, 3, 1]):
+def test_a_number_that_is_known_late_is_known_in_all_of_the_graph() -> None:
+    placed, eager = pair(dense, fullgraph=True)
+    for numbers in ([1, 2, 0], [1, 2, 0], [1, 1, 2], [3, 3, 3]):
         assert_equal(placed, eager, torch.randn(4, 6), torch.tensor(numbers))
+    assert len({plan.found for plan in tp.plans(placed)}) == 3
+    assert all("finds" in " ".join(plan.found) for plan in tp.plans(placed))
+
+
+def test_a_number_that_need_not_be_known_is_no_other_graph() -> None:
+    def cut(net: Net, x: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        size = int(given.max())
+        return torch.zeros(4 * size + 1).index_add_(0, given, net.a(x)[:1, 0])[: 4 * size]
+
+    placed, eager = pair(cut, fullgraph=True)
+    for number in (1, 3, 2):
+        x, given = torch.randn(4, 6), torch.tensor([number])
+        torch.testing.assert_close(placed(x, given), eager(x, given))
+    assert not any(plan.found for plan in tp.plans(placed))
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be captured")

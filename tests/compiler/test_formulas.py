@@ -6,6 +6,7 @@ import operator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import fx
 from torch._dynamo.source import LocalSource
@@ -41,16 +42,45 @@ def test_a_formula_computes_what_follows_from_integers() -> None:
     assert value(formula, ids=torch.tensor([1, 1])) == 0
 
 
-def test_there_is_none_of_activations_of_chance_and_of_what_was_written() -> None:
+def test_there_is_none_of_activations_and_of_chance() -> None:
     traced = Traced()
     graph, ids = traced.graph, traced.ids
     assert formula_of(graph.call_method("sum", (traced.x,))) is None
     assert formula_of(graph.call_function(torch.rand_like, (ids,), {"dtype": torch.float32})) is None
+    graph.call_function(operator.setitem, (ids, 0, graph.call_method("argmax", (traced.x,))))
+    assert formula_of(graph.call_method("sum", (ids,))) is None, "what was written hangs on an activation"
+
+
+def test_what_was_written_before_counts_and_what_the_call_was_given_stays() -> None:
+    traced = Traced()
+    graph, ids = traced.graph, traced.ids
     before = graph.call_method("sum", (ids,))
-    graph.call_function(operator.setitem, (ids, 0, 5))
+    view = graph.call_method("view", (ids, -1))
+    graph.call_function(operator.setitem, (view, 0, 5))
     after = graph.call_method("sum", (ids,))
-    assert formula_of(before) is not None
-    assert formula_of(after) is None
+    graph.call_method("zero_", (ids,))
+    given = torch.tensor([1, 2])
+    assert value(formula_of(before), ids=given) == 3
+    assert value(formula_of(after), ids=given) == 7
+    assert given.tolist() == [1, 2]
+
+
+def test_counts_that_are_scattered_are_known() -> None:
+    traced = Traced()
+    counts = traced.graph.call_function(torch.zeros, (4,), {"dtype": torch.int64})
+    ones = traced.graph.call_function(torch.ones_like, (traced.ids,))
+    counted = traced.graph.call_method("scatter_add_", (counts, 0, traced.ids, ones))
+    assert value(formula_of(traced.graph.call_method("max", (counted,))), ids=torch.tensor([1, 3, 3])) == 2
+
+
+def test_inputs_that_share_memory_are_not_written_apart() -> None:
+    traced = Traced()
+    other = traced._given("other", torch.tensor([1]))
+    traced.graph.call_method("zero_", (traced.ids,))
+    total = traced.graph.call_function(operator.add, (traced.ids, other))
+    shared = torch.tensor([1, 2])
+    with pytest.raises(ValueError, match="another input"):
+        value(formula_of(total), ids=shared, other=shared.view(2, 1))
 
 
 def test_logical_operators_of_python_write_nothing() -> None:

@@ -14,8 +14,10 @@ import torch
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import skip_code
-from torch._functorch._aot_autograd import graph_compile
+from torch._functorch._aot_autograd import collect_metadata_analysis, graph_compile
+from torch._functorch._aot_autograd.functional_utils import from_fun
 from torch._functorch.partitioners import default_partition
+from torch.fx.experimental.symbolic_shapes import _ignore_fresh_unbacked_symbols_tls_context
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torchplace.compiler.assignments import derives_twice, keep_graphs
@@ -142,8 +144,17 @@ def compile_with_aot(
     )
     # Donated buffers would make `retain_graph=True` an error.
     undonated: Any = mock.patch.object(graph_compile, _DONATED, return_value=[])
-    with undonated, step_by_step():
+    with undonated, step_by_step(), mock.patch.object(collect_metadata_analysis, "from_fun", _plain):
         return backend(module, inputs)
+
+
+def _plain(value: Any) -> Any:
+    """What a result is outside AOTAutograd's trial run. A view of a size that hangs on values is made again for that.
+
+    The sizes of this one are of no graph: AOTAutograd would look for them in the next.
+    """
+    with _ignore_fresh_unbacked_symbols_tls_context():
+        return from_fun(value)
 
 
 def split_joint(joint: fx.GraphModule, inputs: Sequence[Any], forward_outputs: int) -> Any:

@@ -9,9 +9,9 @@ is not looked up: that would run the model in a guard, and be something else in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -24,17 +24,20 @@ from torch._dynamo.symbolic_convert import tls
 from torch._guards import TracingContext
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
+from torchplace.compiler.early import begin_anew, known_early, was_late
 from torchplace.compiler.findings import Read, are_wanted, calls_of, remembered
-from torchplace.compiler.formulas import Formula, formula_of, formula_of_symbol
+from torchplace.compiler.formulas import Formula, binding_of, formula_of, formula_of_symbol, unbacked_in
 
 Number = TypeVar("Number", bool, int)
 
 _evaluate = ShapeEnv._evaluate_expr
 
 
-def values_are_foreseen() -> AbstractContextManager[Any]:
+@contextmanager
+def values_are_foreseen() -> Iterator[None]:
     """Within, sizes and numbers that Dynamo would have to know are looked up."""
-    return mock.patch.object(ShapeEnv, "_evaluate_expr", _evaluated)
+    with mock.patch.object(ShapeEnv, "_evaluate_expr", _evaluated), known_early(_find):
+        yield
 
 
 def truth_of_branch(tx: Any, value: Any) -> bool | None:
@@ -60,6 +63,7 @@ def number_in(value: Any, kind: Callable[[Any], Number]) -> Number | None:
     try:
         return kind(value.sym_num)
     except (GuardOnDataDependentSymNode, UserError):
+        begin_anew(tls.current_tx)
         return None
 
 
@@ -85,10 +89,23 @@ def _evaluated(self: Any, expr: sympy.Basic, *args: Any, **kwargs: Any) -> Any:
         found = _found(self, expr)
         if found is None:
             raise
-    for known, value in found.items():  # the graph checks it, too: so the rest of the trace, and AOTAutograd, know
-        self.guard_or_defer_runtime_assert(_holds(known, value), f"{known} is no longer {value}")
+    for known, value in found.items():
+        _tell(self, known, value)
+        if known.is_Symbol:
+            was_late(tls.current_tx, known)
     left = expr.xreplace(found)
     return _evaluate(self, left) if left.free_symbols else left
+
+
+def _find(tx: Any, symbol: sympy.Symbol) -> None:
+    """Find what a symbol stands for; nothing where that cannot be done."""
+    for known, value in (_found(tx.output.shape_env, symbol) or {}).items():
+        _tell(tx.output.shape_env, known, value)
+
+
+def _tell(shapes: Any, known: sympy.Basic, value: sympy.Basic) -> None:
+    """Let the graph check what was found: so the rest of the trace, and AOTAutograd, know it."""
+    shapes.guard_or_defer_runtime_assert(_holds(known, value), f"{known} is no longer {value}")
 
 
 def _holds(expr: sympy.Basic, value: sympy.Basic) -> sympy.Basic:
@@ -107,12 +124,23 @@ def _found(shapes: Any, expr: sympy.Basic) -> dict[sympy.Basic, sympy.Basic] | N
     found = {}
     for symbol in expr.free_symbols - shapes.backed_var_to_val.keys():
         formula = formula_of_symbol(tx.output.graph, symbol)
+        if formula is None:
+            _know_bounds(tx, symbol)
         wanted = expr if is_compared and expr.free_symbols == {symbol} else symbol
         value = formula and _looked_up(tx.output.root_tx, _reading(wanted, symbol, formula))
         if value is None:
             return None
         found[wanted] = value
     return found
+
+
+def _know_bounds(tx: Any, symbol: sympy.Symbol) -> None:
+    """Of a size that hangs on numbers, as in `x[:n]`, know these early: then it does not."""
+    node = binding_of(tx.output.graph, symbol)
+    for given in () if node is None else node.all_input_nodes:
+        for number in unbacked_in(given):
+            if number != symbol and formula_of_symbol(tx.output.graph, number) is not None:
+                was_late(tx, number)
 
 
 def _reading(expr: sympy.Basic, symbol: sympy.Basic, formula: Formula) -> Read:

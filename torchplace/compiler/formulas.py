@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ from torch import fx
 from torch._dynamo.guards import _get_closure_vars
 from torch._guards import Source
 from torch._subclasses.fake_tensor import is_fake
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.draws import draws
@@ -44,8 +46,9 @@ class Call:
     def value(self, formula: Formula) -> Any:
         """What a formula comes to."""
         if formula not in self._values:
+            given = [one(self) for one in formula.given]
             with torch.no_grad():
-                result = formula.graph(*(given(self) for given in formula.given))
+                result = formula.graph(*(_apart(given) if formula.writes else given))
             self._values[formula] = pytree.key_get(result, formula.path)
         return self._values[formula]
 
@@ -61,20 +64,22 @@ class Formula:
         graph: what computes it, or what holds it.
         given: what gives the inputs of the graph.
         path: where in the result the value is.
+        writes: whether the graph may write into its inputs: it gets copies.
     """
 
     graph: fx.GraphModule
     given: Sequence[Given]
     path: pytree.KeyPath
+    writes: bool = False
 
 
 def formula_of(node: fx.Node, path: pytree.KeyPath = ()) -> Formula | None:
-    """The formula of what a node of Dynamo's gives; None if it hangs on other numbers, on chance, or on writing.
+    """The formula of what a node of Dynamo's gives; None if it hangs on other numbers, or on chance.
 
-    Cost: in the nodes before it.
+    Cost: in the nodes before it; times those among them that write.
     """
-    needed = _behind(node)
-    if len(needed) > _LONGEST or _is_written(node, needed):
+    needed = _needed(node)
+    if len(needed) > _LONGEST:
         return None
     graph, copies, given = fx.Graph(), dict[fx.Node, fx.Node](), list[Given]()
     for one in node.graph.nodes:
@@ -93,18 +98,26 @@ def formula_of(node: fx.Node, path: pytree.KeyPath = ()) -> Formula | None:
             copies[one].args, copies[one].kwargs = pytree.tree_map(_on_host, (copies[one].args, copies[one].kwargs))
             copies[one].meta.clear()
     graph.output(copies[node])
-    return Formula(fx.GraphModule(torch.nn.Module(), graph), given, path)
+    return Formula(fx.GraphModule(torch.nn.Module(), graph), given, path, any(map(may_write, needed)))
 
 
 def formula_of_symbol(graph: fx.Graph, symbol: Any) -> Formula | None:
     """The formula of a number that hangs on values, for which a symbol stands."""
     known = _known.setdefault(graph, {})
-    for node in () if symbol in known else graph.nodes:
-        path = node.meta.get("unbacked_bindings", {}).get(symbol)
-        if path is not None:
-            known[symbol] = formula_of(node, path)
-            break
+    if symbol not in known and (node := binding_of(graph, symbol)) is not None:
+        known[symbol] = formula_of(node, node.meta["unbacked_bindings"][symbol])
     return known.get(symbol)
+
+
+def binding_of(graph: fx.Graph, symbol: Any) -> fx.Node | None:
+    """What has made the number for which a symbol stands."""
+    return next((node for node in graph.nodes if symbol in node.meta.get("unbacked_bindings", {})), None)
+
+
+def unbacked_in(node: fx.Node) -> set[Any]:
+    """The symbols of numbers that hang on values in a number of the graph."""
+    value = node.meta.get("example_value")
+    return set(free_unbacked_symbols(value)) if isinstance(value, torch.SymInt) else set()
 
 
 _known: MutableMapping[fx.Graph, dict[Any, Formula | None]] = WeakKeyDictionary()
@@ -175,26 +188,30 @@ def _on_host(given: Any) -> Any:
 
 
 def _is_plain(node: fx.Node) -> bool:
-    """Whether it is an op that gives the same for the same, and does nothing else."""
-    return node.op in ("call_function", "call_method") and not draws(node) and not may_write(node)
+    """Whether it is an op that gives the same for the same."""
+    return node.op in ("call_function", "call_method") and not draws(node)
+
+
+def _apart(given: Sequence[Any]) -> list[Any]:
+    """Copies of tensors; those that share memory would share it no more."""
+    tensors = [one for one in given if isinstance(one, torch.Tensor)]
+    if len({one.untyped_storage().data_ptr() for one in tensors}) < len(tensors):
+        raise ValueError("what is written may be another input, too")
+    return [one.clone() if isinstance(one, torch.Tensor) else one for one in given]
 
 
 def _has_fractions(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _is_written(node: fx.Node, needed: set[fx.Node]) -> bool:
-    """Whether something before a node may have written into what it hangs on."""
-    for one in node.graph.nodes:
-        if one is node:
-            break
-        if (
-            may_write(one)
-            and not _gets_fractions(one)
-            and any(_behind(other) & needed for other in one.all_input_nodes)
-        ):
-            return True
-    return False
+def _needed(node: fx.Node) -> set[fx.Node]:
+    """A node, all that it hangs on, and what has written into any of that before."""
+    needed = _behind(node)
+    writing = [one for one in takewhile(lambda one: one is not node, node.graph.nodes) if may_write(one)]
+    left = [(one, _behind(one)) for one in writing if not _gets_fractions(one)]
+    while touching := [(one, behind) for one, behind in left if one not in needed and behind & needed]:
+        needed = needed.union(*(behind for _, behind in touching))
+    return needed
 
 
 def _gets_fractions(node: fx.Node) -> bool:

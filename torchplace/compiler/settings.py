@@ -26,6 +26,7 @@ from torchplace.compiler.assignments import leaves_in_graphs
 from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.choices import Choices, made_for
+from torchplace.compiler.failing import left_where_they_fail
 from torchplace.compiler.findings import Foresight, foreseen_for
 from torchplace.compiler.foreseen import values_are_foreseen
 from torchplace.compiler.hugging_face import prepare
@@ -96,7 +97,7 @@ class Settings:
         self.backend = backend
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
-        self._captures = self._breaks = 0
+        self._captures = self._breaks = self._captures_before = 0
         self.broken = False
         self.choices = Choices(choices)
         self.foresight = Foresight() if foreseen else None
@@ -105,6 +106,7 @@ class Settings:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
         listen()
         before, _local.wanted = _local.wanted, self
+        self._captures_before = 0 if self.backend is None else self.backend.captures
         if self.broken:
             strays.begin()
         return before
@@ -129,11 +131,16 @@ class Settings:
         self._stack.enter_context(config.patch({**WANTED, **heard}))
         self._stack.enter_context(made_for(self.choices))
         self._stack.enter_context(foreseen_for(self.foresight))
+        self._stack.enter_context(left_where_they_fail(self._has_begun))
         for within in _WITHIN:
             self._stack.enter_context(within())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._breaks = len(graph_break_reasons)
         self._captures = 0 if self.backend is None else self.backend.captures
+
+    def _has_begun(self) -> bool:
+        """Whether a part of the call that is under way may have been done, in a function that may be left to eager."""
+        return self.backend is not None and (self.broken or self.backend.captures != self._captures_before)
 
     def compiled(self) -> None:
         """Set back what was changed, and tell what was left out."""

@@ -1,0 +1,85 @@
+"""Numbers that were found late, found early: what a graph had to know of a number, it knows from where that is made.
+
+A number that hangs on values may be a size of many tensors before the trace has to know it (`foreseen`). From there on
+it is known; what was traced before has it as a symbol, and AOTAutograd, which traces again, may not see the two agree.
+So the trace begins anew, and looks the number up where it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import sympy
+from torch import fx
+from torch._dynamo.exc import UnspecializeRestartAnalysis
+from torch._dynamo.output_graph import OutputGraph
+from torch._dynamo.symbolic_convert import tls
+from torch._dynamo.utils import get_fake_value, set_example_value
+from torch._dynamo.variables import builder
+
+_MOST = 30
+"""Times that a trace begins anew."""
+
+_compile_subgraph = OutputGraph.compile_subgraph
+
+
+@contextmanager
+def known_early(find: Callable[[Any, sympy.Symbol], None]) -> Iterator[None]:
+    """Within, traces begin anew that have found a number late.
+
+    Args:
+        find: given Dynamo's translator and a symbol that was just made, finds what it stands for.
+    """
+
+    def made(node: fx.Node, value: Any) -> None:
+        set_example_value(node, value)
+        tx = getattr(tls, "current_tx", None)
+        for symbol in node.meta.get("unbacked_bindings", {}) if tx is not None else ():
+            if symbol.name in _wanted(tx):
+                find(tx, symbol)
+
+    def tried(node: fx.Node, tx: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return get_fake_value(node, tx, *args, **kwargs)
+        except Exception:
+            begin_anew(tx)
+            raise
+
+    with (
+        mock.patch.object(builder, "set_example_value", made),
+        mock.patch.object(builder, "get_fake_value", tried),
+        mock.patch.object(OutputGraph, "compile_subgraph", _compiled),
+    ):
+        yield
+
+
+def was_late(tx: Any, symbol: sympy.Symbol) -> None:
+    """Let the trace begin anew before it ends, and know what a symbol stands for when it is made."""
+    wanted = _wanted(tx)
+    if symbol.name not in wanted and len(wanted) < _MOST:  # names are counted, so they are the same in the next trace
+        wanted.add(symbol.name)
+        tx.speculation_log.is_late = True
+
+
+def begin_anew(tx: Any) -> None:
+    """Let the trace begin anew at once, if it was late to know a number."""
+    if getattr(tx.speculation_log, "is_late", False):
+        tx.speculation_log.is_late = False
+        raise UnspecializeRestartAnalysis(restart_reason="a number was found late")
+
+
+def _wanted(tx: Any) -> set[str]:
+    """Names of the symbols that traces of this frame were late to know; Dynamo keeps its log over all of them."""
+    log = tx.speculation_log
+    if not hasattr(log, "late_symbols"):
+        log.late_symbols = set[str]()
+    wanted: set[str] = log.late_symbols
+    return wanted
+
+
+def _compiled(self: OutputGraph, tx: Any, *args: Any, **kwargs: Any) -> Any:
+    begin_anew(tx)
+    return _compile_subgraph(self, tx, *args, **kwargs)
