@@ -135,12 +135,9 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
     import torchplace as tp
 
     found = Found(entry.name, mode, devices, solver)
-    models = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(entry.make().train(mode != "forward"))
-    eager, model = models
     try:
+        found.runs = False
+        eager, model = (_made(entry, mode) for _ in range(2))
         placed, of_eager, of_placed = _tried(entry, mode, eager, model, topology=f"local:{devices}", solver=solver)
         small, large = _coverage_steps.BATCHES if mode == "step" else BATCHES
         for i, batch in enumerate((small, small, large)):
@@ -164,6 +161,12 @@ def cover(entry: Entry, mode: str, devices: int, solver: str) -> Found:
         text = " ".join(str(error).split())
         found.reason = f"{type(error).__name__}: {text[:300]}"
     return found
+
+
+def _made(entry: Entry, mode: str) -> nn.Module:
+    """The model, with the same weights every time."""
+    torch.manual_seed(0)
+    return entry.make().train(mode != "forward")
 
 
 def _tried(
