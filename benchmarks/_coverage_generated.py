@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from benchmarks._coverage_entry import Entry, Inputs
-from benchmarks._coverage_text import DROPS
+from benchmarks._coverage_other import sound, timm_model
+from benchmarks._coverage_text import DROPS, LENGTH, VOCABULARY, WIDTH
 from benchmarks._outputs import floating
 
-_WIDTH, _LENGTH, _SIZE, _VOCABULARY = 32, 16, 32, 96
+_SIZE = 32
 _SMALL: dict[str, Any] = {
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "embedding_size", "emb_dim"), _WIDTH),
-    **dict.fromkeys(("width", "model_dim", "projection_dim", "decoder_hidden_size", "hidden_dim"), _WIDTH),
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "embedding_size", "emb_dim"), WIDTH),
+    **dict.fromkeys(("width", "model_dim", "projection_dim", "decoder_hidden_size", "hidden_dim"), WIDTH),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "depth"), 2),
     **dict.fromkeys(("decoder_layers", "encoder_num_hidden_layers", "decoder_num_hidden_layers"), 2),
     **dict.fromkeys(("num_decoder_layers", "num_encoder_layers", "num_block", "decoder_num_layers"), 2),
@@ -34,7 +35,7 @@ _SMALL: dict[str, Any] = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "decoder_intermediate_size"), 48),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("head_dim", "d_kv", "kv_channels", "qk_nope_head_dim", "v_head_dim"), 8),
-    **dict.fromkeys(("vocab_size", "decoder_vocab_size", "text_vocab_size"), _VOCABULARY),
+    **dict.fromkeys(("vocab_size", "decoder_vocab_size", "text_vocab_size"), VOCABULARY),
     **dict.fromkeys(("image_size", "img_size", "crop_size", "decoder_image_size"), _SIZE),
     **dict.fromkeys(("num_queries", "num_query_tokens", "num_latents"), 6),
     "q_lora_rank": 16,
@@ -77,21 +78,20 @@ _ENDS = (
 )
 
 
-LIBRARIES = ("transformers", "timm")
-
-
 def entries(library: str) -> Iterator[Entry]:
     """One for each type of `transformers` that has a model, or each family of timm."""
-    yield from _families() if library == "timm" else _types()
+    yield from _OF[library]()
 
 
-def entry(name: str) -> Entry:
-    """The one of this name, as in "timm:resnet".
+def named(names: Sequence[str]) -> list[Entry]:
+    """Those of these names, as in "timm:resnet".
 
     Raises:
-        KeyError: the library has none such.
+        KeyError: a library has none such.
     """
-    return {entry.name: entry for entry in entries(name.partition(":")[0])}[name]
+    libraries = dict.fromkeys(name.partition(":")[0] for name in names)
+    known = {entry.name: entry for library in libraries for entry in entries(library)}
+    return [known[name] for name in names]
 
 
 def _types() -> Iterator[Entry]:
@@ -129,12 +129,8 @@ def _weight(name: str) -> tuple[int, str]:
 
 
 def _pictured(name: str) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import timm
-
-        return _undropped(timm.create_model(name, pretrained=False, num_classes=5, drop_rate=0.0))
-
-    return build
+    build = timm_model(name)
+    return lambda: _undropped(build())
 
 
 def _undropped(model: nn.Module) -> nn.Module:
@@ -258,11 +254,11 @@ def _within(config: Any, name: str, default: Any) -> Any:
 
 
 def _tokens(config: Any, batch: int, drawn: torch.Generator) -> torch.Tensor:
-    return torch.randint(2, min(_VOCABULARY, _within(config, "vocab_size", 96)), (batch, _LENGTH), generator=drawn)
+    return torch.randint(2, min(VOCABULARY, _within(config, "vocab_size", 96)), (batch, LENGTH), generator=drawn)
 
 
 def _mask(config: Any, batch: int, drawn: torch.Generator) -> torch.Tensor:
-    mask = torch.ones(batch, _LENGTH, dtype=torch.long)
+    mask = torch.ones(batch, LENGTH, dtype=torch.long)
     mask[0, -3:] = 0
     return mask
 
@@ -279,7 +275,7 @@ def _features(config: Any, batch: int, drawn: torch.Generator) -> torch.Tensor:
 
 
 def _wave(config: Any, batch: int, drawn: torch.Generator) -> torch.Tensor:
-    return torch.rand(batch, 2000, generator=drawn) - 0.5
+    return sound(batch, 2000)
 
 
 _GIVEN: dict[str, Callable[[Any, int, torch.Generator], torch.Tensor]] = {
@@ -290,3 +286,6 @@ _GIVEN: dict[str, Callable[[Any, int, torch.Generator], torch.Tensor]] = {
     "input_features": _features,
     "input_values": _wave,
 }
+
+_OF: dict[str, Callable[[], Iterator[Entry]]] = {"transformers": _types, "timm": _families}
+LIBRARIES = tuple(_OF)

@@ -166,7 +166,7 @@ def entries() -> Iterator[Entry]:
     yield from _hearing()
     yield from _of_several_kinds()
     for name in TIMM:
-        yield Entry(f"timm-{name}", "timm", _timm(name), _pictures(224 if "_224" in name else 64))
+        yield Entry(f"timm-{name}", "timm", timm_model(name), _pictures(224 if "_224" in name else 64))
     yield from _denoising()
     yield from _walking()
 
@@ -179,7 +179,9 @@ def _pictures(size: int) -> Callable[[int], Inputs]:
     return lambda batch: ((images(batch, size),), {})
 
 
-def _timm(name: str) -> Callable[[], nn.Module]:
+def timm_model(name: str) -> Callable[[], nn.Module]:
+    """What makes a model of timm, with five classes."""
+
     def build() -> nn.Module:
         import timm
 

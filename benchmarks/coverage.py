@@ -94,8 +94,9 @@ def known_as(names: Sequence[str] | None, generated: Sequence[str]) -> list[Entr
         return list(entries().values())
     if not names:
         return [entry for library in generated for entry in _coverage_generated.entries(library)]
-    written = entries()
-    return [_coverage_generated.entry(name) if ":" in name else written[name] for name in names]
+    known = {entry.name: entry for entry in _coverage_generated.named([name for name in names if ":" in name])}
+    known |= entries()
+    return [known[name] for name in names]
 
 
 def run(model: nn.Module, call: Any, entry: Entry, batch: int, training: bool) -> list[torch.Tensor]:
@@ -191,9 +192,9 @@ def _tried(
     )
 
 
-def tries(options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
+def tries(entry: Entry, options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
     """(Mode, number of devices, solver) of each try; on one device, all solvers are one."""
-    for mode in options.modes:
+    for mode in options.modes if entry.rows else (mode for mode in options.modes if mode != "step"):
         for count in options.devices:
             yield from ((mode, count, solver) for solver in (options.solvers[:1] if count == 1 else options.solvers))
 
@@ -201,16 +202,14 @@ def tries(options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
 def one(entry: Entry, options: argparse.Namespace) -> None:
     """Try one architecture, and print what comes of it as JSON."""
     torch.set_num_threads(1)
-    for mode, count, solver in tries(options):
+    for mode, count, solver in tries(entry, options):
         torch.compiler.reset()
         print(json.dumps(asdict(cover(entry, mode, count, solver))), flush=True)
 
 
 def apart(entry: Entry, options: argparse.Namespace) -> list[Found]:
     """Try one architecture in a process of its own."""
-    modes = [mode for mode in options.modes if entry.rows or mode != "step"]
-    options = argparse.Namespace(**{**vars(options), "modes": modes})
-    command = [sys.executable, "-m", "benchmarks.coverage", "--one", entry.name, "--modes", *modes]
+    command = [sys.executable, "-m", "benchmarks.coverage", "--one", entry.name, "--modes", *options.modes]
     command += ["--devices", *map(str, options.devices), "--solvers", *options.solvers]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.timeout, check=False)
@@ -218,7 +217,7 @@ def apart(entry: Entry, options: argparse.Namespace) -> list[Found]:
     except subprocess.TimeoutExpired as late:
         output, fate = (late.stdout or b"").decode(), f"took more than {options.timeout:g} s"
     found = [Found(**json.loads(text)) for text in output.splitlines() if text.startswith("{")]
-    missing = list(tries(options))[len(found) :]
+    missing = list(tries(entry, options))[len(found) :]
     return found + [Found(entry.name, mode, count, solver, reason=fate) for mode, count, solver in missing]
 
 

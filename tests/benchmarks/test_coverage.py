@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks import coverage
 from benchmarks._coverage_entry import Entry, Inputs
-from benchmarks._coverage_generated import entry
+from benchmarks._coverage_generated import named
 
 
 def rows(batch: int) -> Inputs:
@@ -42,7 +42,7 @@ def test_what_it_runs_is_compared() -> None:
 
 
 def test_a_type_of_transformers_is_made_small() -> None:
-    bert = entry("transformers:bert")
+    (bert,) = named(["transformers:bert"])
     model = bert.make()
     args, kwargs = bert.inputs(2)
     assert sum(p.numel() for p in model.parameters()) < 1_000_000

@@ -36,8 +36,10 @@ def test_a_fault_is_what_it_was_unless_it_is_late(
         raise fault
 
     monkeypatch.setattr(failing, "_trace_frame", fails)
-    with failing.left_where_they_fail(lambda: is_late), pytest.raises(raised):
-        convert_frame.trace_frame()  # type: ignore[call-arg]
+    with failing.left_where_they_fail(lambda: is_late):
+        trace: Any = convert_frame.trace_frame
+        with pytest.raises(raised):
+            trace()
 
 
 class Broken(nn.Module):

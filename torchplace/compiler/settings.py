@@ -106,7 +106,7 @@ class Settings:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
         listen()
         before, _local.wanted = _local.wanted, self
-        self._captures_before = 0 if self.backend is None else self.backend.captures
+        self._captures_before = self._captured
         if self.broken:
             strays.begin()
         return before
@@ -136,11 +136,16 @@ class Settings:
             self._stack.enter_context(within())
         self._before = {what: Counter(counters[what]) for what in _COUNTED}
         self._breaks = len(graph_break_reasons)
-        self._captures = 0 if self.backend is None else self.backend.captures
+        self._captures = self._captured
+
+    @property
+    def _captured(self) -> int:
+        """How many graphs the backend has captured so far."""
+        return 0 if self.backend is None else self.backend.captures
 
     def _has_begun(self) -> bool:
         """Whether a part of the call that is under way may have been done, in a function that may be left to eager."""
-        return self.backend is not None and (self.broken or self.backend.captures != self._captures_before)
+        return self.backend is not None and (self.broken or self._captured != self._captures_before)
 
     def compiled(self) -> None:
         """Set back what was changed, and tell what was left out."""
@@ -152,7 +157,7 @@ class Settings:
             self.broken = True
             self.choices.wanted = False  # a call in its midst could not begin anew without them
             strays.begin()
-        if reasons and self.backend is not None and self.backend.captures == self._captures:
+        if reasons and self.backend is not None and self._captured == self._captures:
             for reason in reasons:
                 self.backend.left.add(_brief(reason))
 
