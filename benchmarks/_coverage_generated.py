@@ -56,6 +56,8 @@ _SMALL: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": 0,
+    **dict.fromkeys(("mask_time_prob", "mask_feature_prob"), 0.0),  # drawn by numpy
+    "apply_spec_augment": False,
     "use_cache": False,
     "use_timm_backbone": False,
     "use_pretrained_backbone": False,
