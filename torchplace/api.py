@@ -94,7 +94,7 @@ def _compile_instance(model: nn.Module, options: Options) -> nn.Module:
     session = _session(options)
     names = functools.partial(_names_of, weakref.ref(model))
     capturer = Capturer(session, type(model).__name__, names, arguments=argument_names(model))
-    compile_module(model, capturer, foreseen=session.foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph)
+    compile_module(model, capturer, dynamic=options.dynamic, fullgraph=options.fullgraph, **session.lookups)
     _sessions[model] = session
     return model
 
@@ -135,7 +135,7 @@ def _compile_function(function: Callable[..., Any], options: Options) -> Callabl
     session = _session(options)
     capturer = Capturer(session, getattr(function, "__name__", "function"))
     compiled = compile_function(
-        function, capturer, foreseen=session.foreseen, dynamic=options.dynamic, fullgraph=options.fullgraph
+        function, capturer, dynamic=options.dynamic, fullgraph=options.fullgraph, **session.lookups
     )
     wrapper = functools.wraps(function)(lambda *args, **kwargs: compiled(*args, **kwargs))
     _sessions[wrapper] = session

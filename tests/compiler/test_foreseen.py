@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchplace as tp
-from torchplace.compiler import findings
+from torchplace.compiler import foresight
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 Way = Callable[["Net", torch.Tensor, torch.Tensor], torch.Tensor]
@@ -142,7 +142,7 @@ def test_a_comparison_makes_a_graph_for_each_side_not_for_each_number() -> None:
 def test_a_line_that_finds_something_else_in_every_call_breaks_the_graph_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(findings, "MOST", 2)
+    monkeypatch.setattr(foresight, "MOST", 2)
     placed, eager = pair(looped)
     for most in range(1, 5):
         assert_equal(placed, eager, torch.randn(4, 6), torch.tensor([most]))
@@ -188,7 +188,7 @@ def test_what_follows_from_activations_is_not_looked_up() -> None:
     placed, eager = pair(lambda net, x, given: net.b(net.a(x)) if net.a(x).sum() > 0 else net.a(x))
     for scale in (1.0, -1.0):
         assert_equal(placed, eager, torch.full((4, 6), scale), torch.tensor([1]))
-    assert not any(plan.found for plan in tp.plans(placed))
+    assert not any("finds" in found for plan in tp.plans(placed) for found in plan.found)
 
 
 @pytest.mark.filterwarnings("ignore:.*no single graph")

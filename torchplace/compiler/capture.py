@@ -16,11 +16,13 @@ from torch import fx
 
 from torchplace.compiler import dynamo
 from torchplace.compiler.dynamo import Runner
-from torchplace.compiler.findings import found_now
+from torchplace.compiler.findings import Outcomes
+from torchplace.compiler.foresight import expected_now, found_now, nothing_expected, settle
 from torchplace.compiler.from_fx import FxReader, InputName, size_hint
 from torchplace.compiler.graph import Graph, Output, Value
 from torchplace.compiler.homes import home_of
 from torchplace.compiler.left_out import LeftOut
+from torchplace.compiler.misspeculation import require_new, speculating
 from torchplace.compiler.module_hooks import link_hooks
 from torchplace.compiler.passes.layouts import dense_gradients
 from torchplace.compiler.passes.phases import assign_phases
@@ -47,7 +49,8 @@ class Captured:
         joint: the whole graph runs as one part, backward included: a step.
         broken: where the graph ends before the call does, and why: a graph break. "" where it does not.
         holds: what sizes of its inputs it is for, where they may change (`sizes.size_conditions`).
-        found: what lines of the model have found that look at integers, which it is for (`findings.found_now`).
+        found: what lines of the model have found that look at values, which it is for (`foresight.found_now`).
+        expected: what of that it checks when it runs (`speculation`).
     """
 
     graph: Graph
@@ -58,6 +61,7 @@ class Captured:
     broken: str = ""
     holds: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
+    expected: Outcomes = ()
 
     @property
     def training(self) -> bool:
@@ -96,8 +100,11 @@ class Capturer:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
+        require_new()
         session = _Session(self, module, inputs)
-        runner = leave_out_unreached(session.compile(), session.reaches)
+        with nothing_expected():
+            compiled = session.compile()
+        runner = speculating(leave_out_unreached(compiled, session.reaches), session.mutated)
         session.forget_inputs()
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
@@ -120,6 +127,7 @@ class _Session:
         self.by_name: dict[str, Any] = {}
         self.called: dict[int, InputName] = {}
         self.written: list[str] = []
+        self.mutated: list[int] = []
         self.reaches: Reaches = ()
         self.home = _home(inputs)
         self.around = device_around()
@@ -199,11 +207,15 @@ class _Session:
             for v, tensor in zip(graph.inputs, self._tensors(graph), strict=True)
             if v.kind in ("parameter", "buffer") and tensor is not None
         }
+        mutated = {name for op in graph.ops for name in op.mutates}
+        self.mutated = [index for index, called in self.called.items() if called.name in mutated]
         with dynamo.outside_modes():  # the handler moves real tensors
             broken = self.capturer.left.around(dynamo.break_of(self.module))
             holds = size_conditions(self.module, [self._name(i).name for i in range(len(self.sources))])
             known = dict(self.by_name)
-            captured = Captured(graph, parts, state, known, broken=broken, holds=holds, found=found_now())
+            settle()
+            found, expected = found_now(), expected_now()
+            captured = Captured(graph, parts, state, known, broken=broken, holds=holds, found=found, expected=expected)
             self.runners = self.handler(captured)
 
     def _tensors(self, graph: Graph) -> list[Any]:

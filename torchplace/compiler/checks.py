@@ -22,7 +22,9 @@ from torch._dynamo.variables.tensor import SymNodeVariable
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from torchplace.compiler.choices import choose
-from torchplace.compiler.foreseen import truth_of_branch
+from torchplace.compiler.foreseen import number_in, truth_of_branch
+from torchplace.compiler.foresight import nothing_expected
+from torchplace.compiler.speculation import expected_truth
 from torchplace.compiler.traced import traced_call
 from torchplace.compiler.truths import as_tensor
 
@@ -62,9 +64,14 @@ def _checking(name: str, original: Jump | None) -> Jump | None:
             return original(tx, inst)
         truth = _checked(tx, inst, value, jumps_if)
         if truth is None:
-            truth = truth_of_branch(tx, value)
+            with nothing_expected():
+                truth = truth_of_branch(tx, value)
+        if truth is None and choose(tx, inst, jumps_if):
+            return None
         if truth is None:
-            return None if choose(tx, inst, jumps_if) else original(tx, inst)
+            truth = expected_truth(tx, value) if value.is_tensor() else number_in(value, bool)
+        if truth is None:
+            return original(tx, inst)
         tx.pop()
         if truth == jumps_if:
             tx.jump(inst)

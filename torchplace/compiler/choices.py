@@ -8,22 +8,25 @@ another way of going on) breaks the graph, as ever.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 from torch._dynamo.bytecode_analysis import livevars_analysis
 from torch._dynamo.bytecode_transformation import Instruction
-from torch._dynamo.exc import RestartAnalysis, Unsupported
+from torch._dynamo.exc import RestartAnalysis, UnspecializeRestartAnalysis, Unsupported
+from torch._dynamo.utils import counters, graph_break_reasons
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.functions import FunctoolsPartialVariable, UserFunctionVariable
 from torch._dynamo.variables.tensor import SymNodeVariable
 
 from torchplace.compiler.draws import draws
+from torchplace.compiler.foresight import may_expect
 from torchplace.compiler.traced import traced_call
 from torchplace.compiler.truths import as_tensor, truth_of
 from torchplace.compiler.ways import Ways, code_of, read, stored, ways_of
@@ -70,22 +73,41 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
         inst: the jump.
         jumps_if: the truth of the value for which it is taken.
     """
-    ways = ways_of(tx, inst) if _local.choices.wanted else None
+    failed = _failed(tx) if may_expect() else set()
+    place = tx.f_code, inst.offset
+    ways = ways_of(tx, inst) if _local.choices.wanted and place not in failed else None
     if ways is None:
         return False
     speculation = tx.speculate()
     if speculation.failed(tx):
         return False
+    before = copy.deepcopy(counters), len(graph_break_reasons)
     try:
         _choose(tx, ways, jumps_if)
     except RestartAnalysis:
         raise
-    except Exception as error:  # Dynamo's own, and what it has stumbled over
-        if isinstance(error, Unsupported):
-            error.remove_from_stats()
+    except Exception as error:  # Dynamo's own, and what it has stumbled over: it has not been a break of the graph
+        counters.clear()
+        counters.update(before[0])
+        del graph_break_reasons[before[1] :]
+        if may_expect():
+            failed.add(place)
+            raise UnspecializeRestartAnalysis(restart_reason="a branch cannot be traced as a choice") from error
         speculation.fail_and_restart_analysis(tx.error_on_graph_break)
     _local.choices.made += 1
     return True
+
+
+def _failed(tx: Any) -> set[tuple[CodeType, int | None]]:
+    """Branches of which a choice cannot be made: where they come again, as in the next layer, that is not tried again.
+
+    To find that out, a trace begins anew. Dynamo keeps its log over all traces of a frame.
+    """
+    log = tx.speculation_log
+    if not hasattr(log, "no_choices"):
+        log.no_choices = set()
+    found: set[tuple[CodeType, int | None]] = log.no_choices
+    return found
 
 
 def _choose(tx: Any, ways: Ways, jumps_if: bool) -> None:

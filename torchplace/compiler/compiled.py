@@ -12,6 +12,9 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.dynamo import call_of
+from torchplace.compiler.findings import Outcomes
+from torchplace.compiler.foresight import tried_in_vain
+from torchplace.compiler.misspeculation import Misspeculation
 from torchplace.compiler.settings import Settings
 from torchplace.compiler.strays import Restart
 from torchplace.errors import CaptureError, TorchplaceError
@@ -24,7 +27,12 @@ _RECOMPILES = 256
 
 
 def compile_function(
-    function: Callable[..., Any], backend: Callable[..., Any], *, foreseen: bool = True, **options: Any
+    function: Callable[..., Any],
+    backend: Callable[..., Any],
+    *,
+    foreseen: bool = True,
+    speculative: bool = False,
+    **options: Any,
 ) -> Callable[..., Any]:
     """Compile a function; returns a new one, which raises our errors as they are and Dynamo's as `CaptureError`.
 
@@ -32,9 +40,11 @@ def compile_function(
         function: what is compiled.
         backend: is given what Dynamo captures.
         foreseen: values that decide what is captured are looked up in the call (`foreseen`).
+        speculative: those that cannot be are expected to be the same in others (`speculation`).
         options: of `torch.compile`.
     """
     compiled = _Compiled(function, backend, options, foreseen)
+    compiled.settings.speculates = speculative
     return lambda *args, **kwargs: compiled(args, kwargs)
 
 
@@ -55,39 +65,61 @@ class _Compiled:
         self._went_well = False  # whether a call did
         whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
         told: Any = None if whole else backend
-        self._settings = Settings(told, foreseen=foreseen)
+        self.settings = Settings(told, foreseen=foreseen)
         self._may_be_left = not whole and not getattr(backend, "dry", False)
         self._left: set[Any] = set()  # calls of which nothing could be captured
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        vain: dict[Outcomes, Misspeculation] = {}
         while True:
-            may_restart = self._settings.broken or not self._went_well
-            before, drawn = self._settings.begin(), torch.get_rng_state() if may_restart else None
+            before, drawn = self.settings.begin(), torch.get_rng_state() if self._may_restart else None
             try:
-                result = self._call(args, kwargs)
-            except Restart:
+                with tried_in_vain(vain):
+                    result = self._call(args, kwargs)
+            except (Restart, Misspeculation) as error:
                 if drawn is not None:
                     torch.set_rng_state(drawn)
+                if isinstance(error, Misspeculation):
+                    self._note(error, vain)
             else:
                 break
             finally:
-                self._settings.end(before)
+                self.settings.end(before)
         self._went_well = True
-        self._settings.tell()
+        self.settings.tell()
         return result
+
+    @property
+    def _may_restart(self) -> bool:
+        foresight = self.settings.foresight
+        return self.settings.broken or not self._went_well or (foresight is not None and foresight.expects)
+
+    def _note(self, failed: Misspeculation, vain: dict[Outcomes, Misspeculation]) -> None:
+        """Note a graph that was tried in vain. If the next one would expect the same, it is not for what it expects.
+
+        Or to run a part of the model by itself gives something else than the graph, as where dropout decides: then
+        nothing is expected any more.
+        """
+        first = vain.setdefault(failed.outcomes, failed)
+        if first is failed:
+            return
+        if not first.was_checked:
+            raise first.__cause__ or first
+        assert self.settings.foresight is not None
+        self.settings.foresight.gave_up = True
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""
         if self._left and _kind_of_call(args, kwargs) in self._left:
             return self._function(*args, **kwargs)
-        broken, captures = self._settings.broken, self._captures
+        broken, captures = self.settings.broken, self._captures
         try:
             return self._captured(args, kwargs)
         except CaptureError as error:
             begun = broken or captures != self._captures  # a part of the call may have been done
             if begun or not is_of_model(error) or not self._may_be_left:
                 raise
-            self._settings.broken = broken  # what has failed was no break
+            self.settings.broken = broken  # what has failed was no break
             try:
                 result = self._function(*args, **kwargs)
             except Exception as wrong:
@@ -106,7 +138,7 @@ class _Compiled:
 
         Branches on values break the graph from now on, where what `torch.cond` makes of them cannot be captured.
         """
-        choices, captures = self._settings.choices, self._captures
+        choices, captures = self.settings.choices, self._captures
         try:
             return _raising_ours(self._compiled, self._name, args, kwargs)
         except CaptureError as error:

@@ -20,6 +20,8 @@ from torch._dynamo.symbolic_convert import tls
 from torch._dynamo.utils import get_fake_value, set_example_value
 from torch._dynamo.variables import builder
 
+from torchplace.compiler.findings import line_now
+
 _MOST = 30
 """Times that a trace begins anew."""
 
@@ -38,7 +40,8 @@ def known_early(find: Callable[[Any, sympy.Symbol], None]) -> Iterator[None]:
         set_example_value(node, value)
         tx = getattr(tls, "current_tx", None)
         for symbol in node.meta.get("unbacked_bindings", {}) if tx is not None else ():
-            if symbol.name in _wanted(tx):
+            _made(tx)[symbol.name] = line_now()
+            if {symbol.name, line_now()} & _wanted(tx):
                 find(tx, symbol)
 
     def tried(node: fx.Node, tx: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,11 +59,17 @@ def known_early(find: Callable[[Any, sympy.Symbol], None]) -> Iterator[None]:
         yield
 
 
-def was_late(tx: Any, symbol: sympy.Symbol) -> None:
-    """Let the trace begin anew before it ends, and know what a symbol stands for when it is made."""
-    wanted = _wanted(tx)
+def was_late(tx: Any, symbol: sympy.Symbol, *, alike: bool = False) -> None:
+    """Let the trace begin anew before it ends, and know what a symbol stands for when it is made.
+
+    Args:
+        tx: Dynamo's translator of the code.
+        symbol: stands for a number.
+        alike: know all numbers that are made at that line, as those of the next layer.
+    """
+    wanted, made = _wanted(tx), _made(tx).get(symbol.name, "")
     if symbol.name not in wanted and len(wanted) < _MOST:  # names are counted, so they are the same in the next trace
-        wanted.add(symbol.name)
+        wanted |= {symbol.name, made} if alike and made else {symbol.name}
         tx.speculation_log.is_late = True
 
 
@@ -72,12 +81,20 @@ def begin_anew(tx: Any) -> None:
 
 
 def _wanted(tx: Any) -> set[str]:
-    """Names of the symbols that traces of this frame were late to know; Dynamo keeps its log over all of them."""
+    """Symbols that traces of this frame were late to know, and lines that make such; Dynamo keeps its log over all."""
     log = tx.speculation_log
     if not hasattr(log, "late_symbols"):
         log.late_symbols = set[str]()
     wanted: set[str] = log.late_symbols
     return wanted
+
+
+def _made(tx: Any) -> dict[str, str]:
+    """Symbol -> the line of the model where the number was made for which it stands."""
+    if not hasattr(tx.output, "lines_of_symbols"):
+        tx.output.lines_of_symbols = dict[str, str]()
+    lines: dict[str, str] = tx.output.lines_of_symbols
+    return lines
 
 
 def _compiled(self: OutputGraph, tx: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -21,12 +20,13 @@ import torch
 from sympy.core.relational import Relational
 from torch._dynamo.exc import UserError
 from torch._dynamo.symbolic_convert import tls
-from torch._guards import TracingContext
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from torchplace.compiler.early import begin_anew, known_early, was_late
-from torchplace.compiler.findings import Read, are_wanted, calls_of, remembered
+from torchplace.compiler.findings import Read, line_now
+from torchplace.compiler.foresight import are_wanted, calls_of, remembered
 from torchplace.compiler.formulas import Formula, binding_of, formula_of, formula_of_symbol, unbacked_in
+from torchplace.compiler.speculation import expected_value
 
 Number = TypeVar("Number", bool, int)
 
@@ -92,7 +92,7 @@ def _evaluated(self: Any, expr: sympy.Basic, *args: Any, **kwargs: Any) -> Any:
     for known, value in found.items():
         _tell(self, known, value)
         if known.is_Symbol:
-            was_late(tls.current_tx, known)
+            was_late(tls.current_tx, known, alike=formula_of_symbol(tls.current_tx.output.graph, known) is None)
     left = expr.xreplace(found)
     return _evaluate(self, left) if left.free_symbols else left
 
@@ -129,6 +129,8 @@ def _found(shapes: Any, expr: sympy.Basic) -> dict[sympy.Basic, sympy.Basic] | N
         wanted = expr if is_compared and expr.free_symbols == {symbol} else symbol
         value = formula and _looked_up(tx.output.root_tx, _reading(wanted, symbol, formula))
         if value is None:
+            value = expected_value(tx, symbol, wanted)
+        if value is None:
             return None
         found[wanted] = value
     return found
@@ -154,7 +156,7 @@ def _looked_up(tx: Any, read: Read) -> Any:
     """
     found = _read(tx, read)
     same = bool(found) and all(other == found[0] for other in found)
-    return found[0] if same and remembered(_line(), read, found[0]) else None
+    return found[0] if same and remembered(line_now(), read, found[0]) else None
 
 
 def _read(tx: Any, read: Read) -> list[Any]:
@@ -165,12 +167,3 @@ def _read(tx: Any, read: Read) -> list[Any]:
             return list(apart.map(read, calls))
         except Exception:
             return []
-
-
-def _line() -> str:
-    """Where in the model the trace is: the innermost line that is not torch's."""
-    frames = [frame for frame in TracingContext.extract_stack() if not frame.filename.startswith(_TORCH)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "torch"
-
-
-_TORCH = str(Path(torch.__file__).parent)

@@ -27,14 +27,16 @@ from torchplace.compiler.cached_properties import unlocked_properties
 from torchplace.compiler.checks import checks_in_graphs
 from torchplace.compiler.choices import Choices, made_for
 from torchplace.compiler.failing import left_where_they_fail
-from torchplace.compiler.findings import Foresight, foreseen_for
 from torchplace.compiler.foreseen import values_are_foreseen
+from torchplace.compiler.foresight import Foresight, foreseen_for
 from torchplace.compiler.hugging_face import prepare
 from torchplace.compiler.left_out import LeftOut
 from torchplace.compiler.module_hooks import hooked_modules
 from torchplace.compiler.packed import unchecked
 from torchplace.compiler.printed import prints_in_graphs
 from torchplace.compiler.recurrent import steps_left_out
+from torchplace.compiler.speculation import forget
+from torchplace.compiler.spelled import numbers_spelled
 from torchplace.compiler.substitutes import substitute, substituted
 from torchplace.compiler.unguarded import looks_break_graphs
 from torchplace.compiler.warned import warned_at_capture
@@ -62,6 +64,7 @@ _WITHIN: Sequence[Callable[[], AbstractContextManager[Any]]] = (
     checks_in_graphs,
     looks_break_graphs,
     values_are_foreseen,
+    numbers_spelled,
     strays.unseen,
 )
 """What Dynamo does otherwise meanwhile."""
@@ -89,11 +92,18 @@ class Settings:
         backend: is told what is left out.
         broken: whether a graph has broken, so that something runs in Python between captured graphs.
         choices: whether branches on values are traced as choices, and how many were.
+        speculates: whether calls may begin anew, so that graphs may expect what cannot be looked up.
         foresight: what was found where values that follow from integers were looked up; None where none are to be.
     """
 
     def __init__(self, backend: Backend | None, *, choices: bool = True, foreseen: bool = True) -> None:
-        """Prepare; nothing is set. `backend` is told what is left out; None for nobody."""
+        """Prepare; nothing is set.
+
+        Args:
+            backend: is told what is left out; None for nobody.
+            choices: branches are traced as choices.
+            foreseen: values are looked up.
+        """
         self.backend = backend
         self._stack = ExitStack()
         self._before: dict[str, Counter[str]] = {}
@@ -101,6 +111,9 @@ class Settings:
         self.broken = False
         self.choices = Choices(choices)
         self.foresight = Foresight() if foreseen else None
+        self.speculates = False
+        if self.foresight is not None:
+            self.foresight.may_expect = lambda: self.speculates and not self._has_begun()
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""
@@ -150,6 +163,7 @@ class Settings:
     def compiled(self) -> None:
         """Set back what was changed, and tell what was left out."""
         self._stack.close()
+        forget()
         new = {what: Counter(counters[what]) - before for what, before in self._before.items()}
         broken = [reason.reason for reason in graph_break_reasons[self._breaks :]]  # values looked at are not counted
         reasons = list(new["graph_break"] or new["unimplemented"] or dict.fromkeys(broken))

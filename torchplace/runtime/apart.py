@@ -38,8 +38,8 @@ class Apart:
         return compile_function(
             call_of(model) if isinstance(model, nn.Module) else model,
             Capturer(place, subject.name, names, arguments=subject.arguments),
-            foreseen=subject.session.foreseen,
             dynamic=subject.dynamic,
+            **subject.session.lookups,
         )
 
     def run(self, row: Row) -> None:

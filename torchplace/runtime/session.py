@@ -63,6 +63,14 @@ class Session:
         """Whether values are looked up in calls: not by who has made a plan before, which is for a graph without."""
         return self.plan is None
 
+    @property
+    def lookups(self) -> dict[str, bool]:
+        """The same, and whether what cannot be looked up is expected: as options of `compile_function`.
+
+        Ranks would have to begin anew together.
+        """
+        return {"foreseen": self.foreseen, "speculative": self.foreseen and self.alone}
+
     def __post_init__(self) -> None:
         self.owners = Owners()
         self._drawn: torch.Tensor | None = None

@@ -11,7 +11,7 @@ import torch
 from torchplace.compiler.capture import Captured
 from torchplace.compiler.compiled import compile_function
 from torchplace.compiler.dry import require_sizes
-from torchplace.compiler.findings import alike
+from torchplace.compiler.foresight import alike
 from torchplace.compiler.graph import Value
 from torchplace.compiler.joint import StepCapturer, step_function
 from torchplace.compiler.lifetimes import Instance
@@ -65,9 +65,8 @@ class Whole:
             function = step_function(subject.model, subject.loss_fn, returned=returned)
             plan, run = weakly(self._plan), weakly(self._run_captured)
             capturer = StepCapturer(plan, run, subject.name, weakly(subject.names), subject.arguments)
-            foreseen = subject.session.foreseen
             self._compiled[returned] = compile_function(
-                function, capturer, foreseen=foreseen, dynamic=subject.dynamic, fullgraph=True
+                function, capturer, dynamic=subject.dynamic, fullgraph=True, **subject.session.lookups
             )
         return self._compiled[returned]
 
@@ -114,10 +113,13 @@ class Whole:
             elif value.kind != "constant":
                 inputs.update(((value.name, k), one) for k, one in enumerate(row.each(given[value.name])))
         gradients = Gradients(graph, executable, given)
-        inputs.update(gradients.begun())
-        self.ran.append(executable)
-        with alike(()):  # what is called while it runs is another matter
-            results = _optimized(row.optimizing, executable, inputs, gradients)
+        if captured.expected:
+            results = self._tried(executable, inputs)
+        else:
+            inputs.update(gradients.begun())
+            self.ran.append(executable)
+            with alike(()):  # what is called while it runs is another matter
+                results = _optimized(row.optimizing, executable, inputs, gradients)
         gradients.add(results)
         for name, pieces in gradients.of_inputs(results):
             row.gradients += zip(row.each(given[name]), pieces, strict=True)
@@ -125,6 +127,13 @@ class Whole:
         row.results = [made for _, made in ends]
         row.handed = [given[v.name] if _is_state(v) else made[-1] for v, made in ends]
         return row.handed
+
+    def _tried(self, executable: Executable, inputs: dict[Instance, Any]) -> list[list[Any]]:
+        """What a program gives that may fail, and the step begin anew: it changes no gradients and no parameters."""
+        with alike(()):
+            results = executable.run(inputs)
+        self.ran.append(executable)
+        return results
 
 
 def _optimized(

@@ -10,8 +10,22 @@ import pytest
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from torchplace.compiler import findings
-from torchplace.compiler.findings import Foresight, alike, are_wanted, calls_of, foreseen_for, found_now, remembered
+from torchplace.compiler import foresight as module
+from torchplace.compiler.foresight import (
+    Foresight,
+    alike,
+    are_wanted,
+    calls_of,
+    expected_now,
+    foreseen_for,
+    found_now,
+    is_vain,
+    may_expect,
+    nothing_expected,
+    remembered,
+    settle,
+    tried_in_vain,
+)
 
 
 @contextmanager
@@ -45,25 +59,66 @@ def test_nothing_is_noted_where_nothing_is_wanted() -> None:
 def test_a_line_has_so_many_findings_in_all_captures_and_those_that_it_has_had_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(findings, "MOST", 2)
+    monkeypatch.setattr(module, "MOST", 2)
     foresight, noted = Foresight(), []
     for value in (1, 2, 3, 1, 2, 3):
         with capture(foresight):
             noted.append(note(value))
+            settle()
     assert noted == [True, True, False, True, True, False]
     with capture(foresight):
         assert note(3, "/models/net.py:9"), "another line has its own"
 
 
 def test_several_findings_at_a_line_of_one_capture_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "MOST", 1)
+    monkeypatch.setattr(module, "MOST", 1)
     foresight = Foresight()
     for _ in range(2):
         with capture(foresight):
             assert all(note(value) for value in range(5))
+            settle()
     with capture(foresight):
         assert note(0)
         assert not note(2)
+
+
+def test_what_a_trace_has_found_that_begins_anew_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 1)
+    foresight = Foresight()
+    for value in range(3):
+        with capture(foresight):
+            assert note(value)
+
+
+def test_what_is_expected_is_told_and_limited_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_EXPECTED", 1)
+    foresight = Foresight(may_expect=lambda: True)
+    with capture(foresight):
+        assert may_expect()
+        assert remembered("/models/net.py:7", None, True)
+        assert note(3, "/models/net.py:9")
+        assert expected_now() == (("/models/net.py:7", True),)
+        assert found_now() == ("models/net.py:7 expects True", "models/net.py:9 finds 3")
+        settle()
+    with capture(foresight):
+        assert not remembered("/models/net.py:7", None, False)
+        assert not may_expect()
+        assert note(3, "/models/net.py:9")
+
+
+def test_nothing_is_expected_where_a_call_cannot_begin_anew() -> None:
+    with capture(Foresight(may_expect=lambda: True)), nothing_expected():
+        assert not may_expect()
+    with capture(Foresight()):
+        assert not may_expect()
+    assert not may_expect()
+
+
+def test_what_was_tried_in_vain_is_known() -> None:
+    outcomes = (("/models/net.py:7", True),)
+    with tried_in_vain({outcomes}):
+        assert is_vain(outcomes)
+    assert not is_vain(outcomes)
 
 
 def test_calls_that_are_alike_stand_for_the_call() -> None:
@@ -73,3 +128,5 @@ def test_calls_that_are_alike_stand_for_the_call() -> None:
         assert [call.variables["L"] for call in calls_of(*given)] == [{"x": 3}, {"x": 4}]
         with alike(()):
             assert len(calls_of(*given)) == 1
+            assert [call.variables["L"] for call in calls_of({"x": 3, "z": 5}, {}, whole=True)] == [{"x": 3, "z": 5}]
+        assert [call.variables["L"] for call in calls_of({"x": 3, "z": 5}, {}, whole=True)][1] == {"x": 4, "z": 5}

@@ -1,0 +1,166 @@
+"""Speculation: what a branch, or a number, comes to that hangs on what a model computes is expected to stay as it is.
+
+A mixture of experts asks `if mask.any():` of what its router has made, and loops over the experts that were hit. To
+look that up in a guard (`foreseen`) would run the model; to break the graph there leaves all of it in pieces, and a
+loop to eager. So the graph is captured for what the value comes to in the call at hand, of which as much as was traced
+is run for that (`replay`), and it checks the value when it runs. Where another call finds something else, what that has
+written is set back, and the call begins anew, with another graph (`compiled`).
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import sympy
+import torch
+from sympy.core.relational import Relational
+from torch import Tensor, fx
+from torch._dynamo.exc import UnspecializeRestartAnalysis
+from torch.fx.experimental.symbolic_shapes import CallMethodKey, ConvertIntKey
+from torch.utils import _pytree as pytree
+
+from torchplace.compiler.findings import line_now
+from torchplace.compiler.foresight import calls_of, may_expect, remembered
+from torchplace.compiler.formulas import binding_of
+from torchplace.compiler.replay import Replay
+
+SAYS = "torchplace expects"
+"""What the message of a check begins with."""
+
+_RELATIONS: dict[type[Relational], Callable[..., Any]] = {
+    sympy.Eq: torch.eq,
+    sympy.Ne: torch.ne,
+    sympy.StrictLessThan: torch.lt,
+    sympy.LessThan: torch.le,
+    sympy.StrictGreaterThan: torch.gt,
+    sympy.GreaterThan: torch.ge,
+}
+
+
+class _Local(threading.local):
+    graph: fx.Graph | None = None
+    replays: tuple[Replay, ...] = ()
+
+
+_local = _Local()
+
+
+def forget() -> None:
+    """Keep no values of graphs that were traced."""
+    _local.graph, _local.replays = None, ()
+
+
+def expected_truth(tx: Any, value: Any) -> bool | None:
+    """Which way a branch on a tensor goes, with a check in the graph; None where nothing is expected.
+
+    Args:
+        tx: Dynamo's translator of the code.
+        value: in Dynamo's terms.
+    """
+    node = value.as_proxy().node
+    truth: bool | None = _expected(tx, node, bool)
+    if truth is not None:
+        _check(tx.output.graph, node, torch.ne, 0, wanted=truth)
+    return truth
+
+
+def expected_value(tx: Any, symbol: sympy.Symbol, wanted: sympy.Basic) -> sympy.Basic | None:
+    """What a number that hangs on values comes to, or a comparison of it, with a check; None if nothing is expected.
+
+    Args:
+        tx: Dynamo's translator of the code.
+        symbol: stands for the number.
+        wanted: itself, or a comparison of it with another number.
+    """
+    graph = tx.output.graph
+    node = binding_of(graph, symbol)
+    if node is None or (wanted is symbol and not symbol.is_integer) or not may_expect():
+        return None
+    path = node.meta["unbacked_bindings"][symbol]
+    source = _source_of(graph, node, path)
+    if source is None:
+        return None
+
+    def read(result: Any) -> sympy.Basic:
+        return wanted.xreplace({symbol: sympy.sympify(pytree.key_get(result, path))})
+
+    found = _expected(tx, node, read)
+    if found is None:
+        return None
+    if wanted is symbol:
+        _check(graph, source, torch.eq, int(found), wanted=True)
+    else:
+        relation, other = _compared(wanted, symbol)
+        _check(graph, source, relation, other, wanted=bool(found))
+    return found
+
+
+def _compared(wanted: sympy.Basic, symbol: sympy.Symbol) -> tuple[Callable[..., Any], Any]:
+    """How a number is compared, and with what."""
+    turned = wanted if wanted.args[0] == symbol else wanted.reversed
+    other = turned.args[1]
+    return _RELATIONS[type(turned)], int(other) if other.is_Integer else float(other)
+
+
+def _expected(tx: Any, node: fx.Node, read: Callable[[Any], Any]) -> Any:
+    """What is read of a node in the call that is traced, or in all that are alike; None where that fails."""
+    if not may_expect() or node.graph is not tx.output.graph or tx.output.current_tracer.parent is not None:
+        return None
+    replays = _replays(tx)
+    with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
+        try:
+            found = list(apart.map(lambda replay: read(replay.result(node)), replays))
+        except Exception:  # an op that cannot run by itself, a tensor without values
+            return None
+    if any(other != found[0] for other in found[1:]):
+        return None
+    if not remembered(line_now(), None, found[0]):  # nothing is expected from now on, so not in this graph either
+        raise UnspecializeRestartAnalysis(restart_reason="too much else was found where something was expected")
+    return found[0]
+
+
+def _replays(tx: Any) -> tuple[Replay, ...]:
+    if _local.graph is not tx.output.graph:
+        calls = calls_of(tx.output.root_tx.f_locals, tx.output.root_tx.f_globals, whole=True)
+        _local.graph = tx.output.graph
+        _local.replays = tuple(Replay(tx.output.graph, call, tx.output.nn_modules) for call in calls)
+    return _local.replays
+
+
+def _source_of(graph: fx.Graph, node: fx.Node, path: pytree.KeyPath) -> fx.Node | None:
+    """A tensor of the number that a node has made: what it was read from, or the size of its result."""
+    if path in ((), (ConvertIntKey(),)):
+        return node.args[0] if isinstance(node.args[0], fx.Node) else None
+    *parts, method, dim = path
+    if not (isinstance(method, CallMethodKey) and method.name == "size"):
+        return None
+    for part in parts:
+        node = graph.call_function(operator.getitem, (node, _index(part)))
+    return graph.call_function(torch.ops.torchplace.size_of.default, (node, _index(dim)))
+
+
+def _index(key: Any) -> Any:
+    return key.idx
+
+
+def _check(graph: fx.Graph, source: fx.Node, relation: Callable[..., Any], other: Any, *, wanted: bool) -> None:
+    """Let the graph fail unless a tensor of one number compares as it does now."""
+    holds = graph.call_function(relation, (source, other))
+    if not wanted:
+        holds = graph.call_function(torch.logical_not, (holds,))
+    graph.call_function(torch._assert_async, (holds, f"{SAYS} {line_now()} to go as in another call"))
+
+
+@torch.library.custom_op("torchplace::size_of", mutates_args=())
+def size_of(tensor: Tensor, dim: int) -> Tensor:
+    """A size as a tensor: one that a trace knows would be a constant of the graph, which is not checked."""
+    return torch.tensor(tensor.size(dim), device=tensor.device)
+
+
+@size_of.register_fake
+def _(tensor: Tensor, dim: int) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device=tensor.device)
