@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from torch.utils import _pytree as pytree
 from torchplace.compiler.acts import only_timed
 from torchplace.compiler.formulas import Call
 from torchplace.compiler.writes import may_write
+
+Around = Callable[[fx.Node], Any]
+"""Placeholder of a graph within another -> what it stands for."""
 
 
 class Replay(fx.Interpreter):
@@ -23,16 +26,17 @@ class Replay(fx.Interpreter):
     moved, runs on that of the largest.
     """
 
-    def __init__(self, graph: fx.Graph, call: Call, modules: Mapping[str, Any]) -> None:
+    def __init__(self, graph: fx.Graph, call: Call, modules: Mapping[str, Any], around: Around | None = None) -> None:
         """Nothing has run yet.
 
         Args:
             graph: may grow.
             call: whose values are wanted.
             modules: the graphs and modules that it calls, by name.
+            around: gives what a graph within another is given; None for one that is not.
         """
         super().__init__(nn.Module(), graph=graph, garbage_collect_values=False)
-        self._call, self._modules = call, modules
+        self.call, self._modules, self._around = call, modules, around
         self._kept = set[int]()  # memory that is the caller's
         self._copying = False
 
@@ -69,11 +73,13 @@ class Replay(fx.Interpreter):
         return getattr(self, node.op)(node.target, args, kwargs)
 
     def _given(self, node: fx.Node) -> Any:
-        """What a call is given there."""
+        """What a call is given there, or a graph within another."""
+        if self._around is not None:
+            return self._around(node)
         argument = node.meta.get("grapharg")
         if argument is None or argument.source is None:
             raise ValueError(f"{node.name} is nothing that a call is given")
-        value = self._call.read(argument.source)
+        value = self.call.read(argument.source)
         if isinstance(value, nn.Parameter) and not self._copying:
             self._kept.add(_memory(value))
             return value

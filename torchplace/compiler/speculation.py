@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -42,8 +42,8 @@ _RELATIONS: dict[type[Relational], Callable[..., Any]] = {
 
 
 class _Local(threading.local):
-    graph: fx.Graph | None = None
-    replays: tuple[Replay, ...] = ()
+    root: fx.Graph | None = None
+    replays: Mapping[fx.Graph, Sequence[Replay]] = {}  # one for each call that the graph is for
 
 
 _local = _Local()
@@ -51,7 +51,7 @@ _local = _Local()
 
 def forget() -> None:
     """Keep no values of graphs that were traced."""
-    _local.graph, _local.replays = None, ()
+    _local.root, _local.replays = None, {}
 
 
 def expected_truth(tx: Any, value: Any) -> bool | None:
@@ -108,9 +108,10 @@ def _compared(wanted: sympy.Basic, symbol: sympy.Symbol) -> tuple[Callable[..., 
 
 def _expected(tx: Any, node: fx.Node, read: Callable[[Any], Any]) -> Any:
     """What is read of a node in the call that is traced, or in all that are alike; None where that fails."""
-    if not may_expect() or node.graph is not tx.output.graph or tx.output.current_tracer.parent is not None:
+    tracer = tx.output.current_tracer
+    if not may_expect() or node.graph is not tracer.graph or not _runs_once(tracer):
         return None
-    replays = _replays(tx)
+    replays = _replays(tx, tracer)
     with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
         try:
             found = list(apart.map(lambda replay: read(replay.result(node)), replays))
@@ -123,12 +124,39 @@ def _expected(tx: Any, node: fx.Node, read: Callable[[Any], Any]) -> Any:
     return found[0]
 
 
-def _replays(tx: Any) -> tuple[Replay, ...]:
-    if _local.graph is not tx.output.graph:
-        calls = calls_of(tx.output.root_tx.f_locals, tx.output.root_tx.f_globals, whole=True)
-        _local.graph = tx.output.graph
-        _local.replays = tuple(Replay(tx.output.graph, call, tx.output.nn_modules) for call in calls)
-    return _local.replays
+def _runs_once(tracer: Any) -> bool:
+    """Whether what is traced runs once in a call, but for a backward, as it does where activations are checkpointed."""
+    return tracer.parent is None or (tracer.source_target is _CHECKPOINT and _runs_once(tracer.parent))
+
+
+_CHECKPOINT = torch.ops.higher_order.tag_activation_checkpoint
+
+
+def _replays(tx: Any, tracer: Any) -> Sequence[Replay]:
+    """Replays of the graph that a tracer makes, of each call that it is for."""
+    if tracer.parent is None and _local.root is not tracer.graph:
+        _local.root, _local.replays = tracer.graph, {}
+    known = _local.replays.get(tracer.graph)
+    if known is None:
+        modules, root = tx.output.nn_modules, tx.output.root_tx
+        if tracer.parent is None:
+            calls = calls_of(root.f_locals, root.f_globals, whole=True)
+            known = [Replay(tracer.graph, call, modules) for call in calls]
+        else:
+            around = _replays(tx, tracer.parent)
+            known = [Replay(tracer.graph, one.call, modules, _within(tracer, one)) for one in around]
+        _local.replays = {**_local.replays, tracer.graph: known}
+    return known
+
+
+def _within(tracer: Any, around: Replay) -> Callable[[fx.Node], Any]:
+    """What gives a graph what it takes from the one around it."""
+
+    def given(node: fx.Node) -> Any:
+        outer = next(outer for outer, inner in tracer.lifted_freevars.items() if inner.node is node)
+        return around.result(outer.node)
+
+    return given
 
 
 def _source_of(graph: fx.Graph, node: fx.Node, path: pytree.KeyPath) -> fx.Node | None:
