@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import torchplace as tp
+from torchplace.compiler import foresight
 
 pytestmark = pytest.mark.usefixtures("forgotten")
 
@@ -27,7 +28,8 @@ class Listed(nn.Module):
         return self.last(rows) * sum(places.tolist())
 
 
-def test_a_list_of_unknown_length_breaks_the_graph() -> None:
+def test_a_list_of_unknown_length_breaks_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresight, "MOST_EXPECTED", 0)
     torch.manual_seed(0)
     model = Listed()
     placed = tp.compile(copy.deepcopy(model), topology="local:2", solver="random")
@@ -37,7 +39,8 @@ def test_a_list_of_unknown_length_breaks_the_graph() -> None:
     assert any("a size that hangs on values would have to be known" in plan.broken for plan in tp.plans(placed))
 
 
-def test_where_there_must_be_none_it_is_told_with_the_line() -> None:
+def test_where_there_must_be_none_it_is_told_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresight, "MOST_EXPECTED", 0)
     placed = tp.compile(Listed(), topology="local:2", fullgraph=True)
     with pytest.raises(
         tp.CaptureError, match=r"a size that hangs on values would have to be known.*test_unguarded\.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from typing import Any
 
@@ -18,8 +19,8 @@ PLACED: dict[str, Any] = {"topology": "local:2", "solver": "random"}
 pytestmark = pytest.mark.usefixtures("forgotten")
 
 
-class Branching(nn.Module):
-    """Decides by values what it does to itself, which breaks its graph."""
+class Pausing(nn.Module):
+    """Does what is no part of a graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,14 +28,13 @@ class Branching(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         x = self.norm(self.first(x))
-        if float(x.detach().sum()) > -1e9:
-            self.seen, x = len(x), x.tanh()
-        return self.last(x)
+        time.sleep(0)
+        return self.last(x.tanh())
 
 
-def twins() -> tuple[Branching, Branching]:
+def twins() -> tuple[Pausing, Pausing]:
     torch.manual_seed(0)
-    model = Branching()
+    model = Pausing()
     return model, copy.deepcopy(model)
 
 
@@ -55,7 +55,7 @@ def test_a_step_does_what_eager_does_and_says_that_it_is_not_pipelined() -> None
     model, reference = twins()
     step = tp.compile(model, loss_fn=F.cross_entropy, microbatches=3, **PLACED)
     x, y = batch()
-    with pytest.warns(UserWarning, match=r"step of 'Branching' is not pipelined.*[Dd]ata-dependent.*test_apart\.py"):
+    with pytest.warns(UserWarning, match=r"step of 'Pausing' is not pipelined.*sleep.*test_apart\.py"):
         loss, outputs = step(x, y, return_outputs=True)
     torch.testing.assert_close(loss, eager_step(reference, x, y, 3))
     assert outputs.shape == (ROWS, CLASSES)
@@ -143,6 +143,6 @@ def test_a_buffer_that_grows() -> None:
 
 
 def test_what_fails_in_eager_too_is_told_as_ever() -> None:
-    step = tp.compile(Branching(), loss_fn=F.cross_entropy, microbatches=2, **PLACED)
+    step = tp.compile(Pausing(), loss_fn=F.cross_entropy, microbatches=2, **PLACED)
     with pytest.raises(tp.CaptureError, match="linear of tensors of sizes"):
         step(torch.randn(4, WIDTH + 1), torch.zeros(4, dtype=torch.long))

@@ -17,6 +17,7 @@ from torch._dynamo.variables.tensor import SymNodeVariable
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 
 from torchplace.compiler.foreseen import number_in
+from torchplace.compiler.foresight import nothing_expected
 from torchplace.compiler.traced import traced_call
 
 _TAKES_SIZES: Sequence[Callable[..., Any]] = (torch._C._nn.pad, F.interpolate)
@@ -47,5 +48,6 @@ def _with_numbers(tx: Any, value: Any) -> Any:
 def _number(tx: Any, tensor: Any) -> Any:
     """The number in a tensor: itself, where it can be foreseen, for sizes that are symbols make for slow captures."""
     number = traced_call(tx, int, [tensor], {})
-    known = number_in(number, int) if isinstance(number, SymNodeVariable) else None
+    with nothing_expected():
+        known = number_in(number, int) if isinstance(number, SymNodeVariable) else None
     return number if known is None else ConstantVariable.create(known)
