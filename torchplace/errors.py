@@ -15,6 +15,10 @@ class CaptureError(TorchplaceError):
     """A model could not be captured as a graph."""
 
 
+class Unexpected(CaptureError):  # noqa: N818  # no fault
+    """A call comes to what no graph expects, and none is to be captured for it."""
+
+
 class GraphError(TorchplaceError):
     """A graph, or its text, breaks a rule of the IR."""
 

@@ -102,8 +102,22 @@ def test_what_is_expected_is_told_and_limited_for_good(monkeypatch: pytest.Monke
         settle()
     with capture(foresight):
         assert not remembered("/models/net.py:7", None, False)
-        assert not may_expect()
         assert note(3, "/models/net.py:9")
+
+
+def test_where_more_than_a_quarter_of_calls_is_unexpected_nothing_is_expected_any_more() -> None:
+    foresight = Foresight(may_expect=lambda: True, calls=15)
+    for _ in range(3):
+        foresight.count_unexpected()
+    assert not foresight.gave_up
+    with capture(foresight):
+        assert may_expect()
+        foresight.count_unexpected()
+        assert not may_expect()
+
+
+def test_there_may_be_more_graphs_after_many_calls() -> None:
+    assert Foresight(calls=1000).most > Foresight().most
 
 
 def test_nothing_is_expected_where_a_call_cannot_begin_anew() -> None:

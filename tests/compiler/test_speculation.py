@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,9 +143,32 @@ def test_it_is_what_eager_does_for_any_rows(way: Way, calls: Sequence[Sequence[f
         assert_as_eager(placed, eager, rows(first))
 
 
-@pytest.mark.filterwarnings("ignore:something of")
-def test_where_too_much_is_found_it_breaks_the_graph_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_no_graph_expects_run_as_they_are_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "MOST_EXPECTED", 1)
+    placed, eager = pair(hit)
+    assert_as_eager(placed, eager, rows(INPUTS[0]))
+    with pytest.warns(UserWarning, match=r"test_speculation.py:\d+ comes to what no graph expects"):
+        assert_as_eager(placed, eager, rows(INPUTS[2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for first in (INPUTS[1], INPUTS[2], INPUTS[3], INPUTS[2]):
+            assert_as_eager(placed, eager, rows(first))
+    assert [plan.broken for plan in tp.plans(placed)] == [""]
+
+
+def test_what_is_expected_may_change_in_the_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresight, "MOST_EXPECTED", 1)
+    monkeypatch.setattr(foresight, "_CALLS", 3)
+    placed, eager = pair(hit)
+    for first in (INPUTS[0], INPUTS[0], INPUTS[0], INPUTS[2], INPUTS[2]):
+        assert_as_eager(placed, eager, rows(first))
+    assert [plan.broken for plan in tp.plans(placed)] == ["", ""]
+
+
+@pytest.mark.filterwarnings("ignore:something of")
+def test_where_most_calls_are_unexpected_the_graph_breaks_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresight, "MOST_EXPECTED", 1)
+    monkeypatch.setattr(foresight, "MOST_UNEXPECTED", 1)
     placed, eager = pair(hit)
     for first in (INPUTS[0], INPUTS[2]):
         assert_as_eager(placed, eager, rows(first))
@@ -244,12 +268,26 @@ def test_a_step_with_its_optimizer_changes_parameters_once() -> None:
             torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.filterwarnings("ignore:.*no single graph")
-def test_micro_batches_of_which_each_finds_something_else_run_apart() -> None:
+def test_a_step_whose_micro_batches_differ_is_not_pipelined_and_others_are() -> None:
     eager = Mixture(masked)
     model = copy.deepcopy(eager)
     step = tp.compile(model, loss_fn=F.mse_loss, microbatches=2, topology="local:2", solver="random")
-    x, y = torch.cat([rows(INPUTS[0]), rows(INPUTS[2])]), torch.ones(6, 4)
-    loss = step(x, y)
-    expected = [F.mse_loss(eager(x[s]), y[s]) / 2 for s in (slice(0, 3), slice(3, 6))]
-    torch.testing.assert_close(loss, sum(expected).detach())
+
+    def held(*first: Tensor) -> None:
+        x = torch.cat([rows(one) for one in first])
+        y = torch.ones(len(x), 4)
+        loss = step(x, y)
+        expected = [F.mse_loss(eager(x[s]), y[s]) / 2 for s in (slice(0, 3), slice(3, 6))]
+        for part in expected:
+            part.backward()
+        torch.testing.assert_close(loss, sum(expected).detach())
+        for mine, theirs in zip(model.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad)
+
+    held(INPUTS[0], INPUTS[1])
+    with pytest.warns(UserWarning, match=r"a step of .* not pipelined.*in one micro-batch than in another"):
+        held(INPUTS[0], INPUTS[2])
+    held(INPUTS[2], INPUTS[0])
+    ran = len(step.whole.ran)
+    held(INPUTS[0], INPUTS[3])
+    assert (ran, len(step.whole.ran)) == (0, 1)

@@ -30,6 +30,7 @@ class Listed(nn.Module):
 
 def test_a_list_of_unknown_length_breaks_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "MOST_EXPECTED", 0)
+    monkeypatch.setattr(foresight, "MOST_UNEXPECTED", 0)
     torch.manual_seed(0)
     model = Listed()
     placed = tp.compile(copy.deepcopy(model), topology="local:2", solver="random")
@@ -41,6 +42,7 @@ def test_a_list_of_unknown_length_breaks_the_graph(monkeypatch: pytest.MonkeyPat
 
 def test_where_there_must_be_none_it_is_told_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foresight, "MOST_EXPECTED", 0)
+    monkeypatch.setattr(foresight, "MOST_UNEXPECTED", 0)
     placed = tp.compile(Listed(), topology="local:2", fullgraph=True)
     with pytest.raises(
         tp.CaptureError, match=r"a size that hangs on values would have to be known.*test_unguarded\.py"

@@ -11,13 +11,14 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from torchplace.compiler import strays
 from torchplace.compiler.dynamo import call_of
 from torchplace.compiler.findings import Outcomes
 from torchplace.compiler.foresight import tried_in_vain
 from torchplace.compiler.misspeculation import Misspeculation
 from torchplace.compiler.settings import Settings
 from torchplace.compiler.strays import Restart
-from torchplace.errors import CaptureError, TorchplaceError
+from torchplace.errors import CaptureError, TorchplaceError, Unexpected
 
 _FAILURES = (TorchDynamoException, GuardOnDataDependentSymNode)
 """What Dynamo raises where it cannot capture."""
@@ -70,24 +71,37 @@ class _Compiled:
         self._left: set[Any] = set()  # calls of which nothing could be captured
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        try:
+            result = self._tried(args, kwargs)
+        except Unexpected as error:
+            result = self._unexpected(args, kwargs, error)
+        self._went_well = True
+        if self.settings.foresight is not None:
+            self.settings.foresight.calls += 1
+        self.settings.tell()
+        return result
+
+    def _tried(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call it, anew as long as that has to be.
+
+        Raises:
+            Unexpected: no graph expects what this call comes to.
+        """
         vain: dict[Outcomes, Misspeculation] = {}
         while True:
             before, drawn = self.settings.begin(), torch.get_rng_state() if self._may_restart else None
             try:
                 with tried_in_vain(vain):
-                    result = self._call(args, kwargs)
-            except (Restart, Misspeculation) as error:
+                    return self._call(args, kwargs)
+            except (Restart, Misspeculation, Unexpected) as error:
                 if drawn is not None:
                     torch.set_rng_state(drawn)
+                if isinstance(error, Unexpected):
+                    raise
                 if isinstance(error, Misspeculation):
                     self._note(error, vain)
-            else:
-                break
             finally:
                 self.settings.end(before)
-        self._went_well = True
-        self.settings.tell()
-        return result
 
     @property
     def _may_restart(self) -> bool:
@@ -99,14 +113,36 @@ class _Compiled:
 
         Or to run a part of the model by itself gives something else than the graph, as where dropout decides: then
         nothing is expected any more.
+
+        Raises:
+            Unexpected: as many as there may be were tried.
         """
+        foresight = self.settings.foresight
+        assert foresight is not None
         first = vain.setdefault(failed.outcomes, failed)
-        if first is failed:
-            return
-        if not first.was_checked:
-            raise first.__cause__ or first
-        assert self.settings.foresight is not None
-        self.settings.foresight.gave_up = True
+        if first is not failed:
+            if not first.was_checked:
+                raise first.__cause__ or first
+            foresight.gave_up = True
+        elif len(vain) >= foresight.most and first.was_checked:
+            raise Unexpected(f"{failed.outcomes[0][0]} comes to what no graph expects, and there are enough")
+
+    def _unexpected(self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Unexpected) -> Any:
+        """A call for which there is no graph, as it is; what plans have moved comes back for that."""
+        foresight = self.settings.foresight
+        assert foresight is not None
+        foresight.count_unexpected()
+        if foresight.gave_up:
+            return self._tried(args, kwargs)
+        if not self._may_be_left:
+            raise error
+        self._backend.left.add(f"calls like one in which {error}")  # type: ignore[attr-defined]
+        before = self.settings.begin()
+        try:
+            strays.begin()
+            return self._function(*args, **kwargs)
+        finally:
+            self.settings.end(before)
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""

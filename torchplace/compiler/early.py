@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import sympy
 from torch import fx
-from torch._dynamo.exc import UnspecializeRestartAnalysis
+from torch._dynamo.exc import BackendCompilerFailed, UnspecializeRestartAnalysis
 from torch._dynamo.output_graph import OutputGraph
 from torch._dynamo.symbolic_convert import tls
 from torch._dynamo.utils import get_fake_value, set_example_value
 from torch._dynamo.variables import builder
 
 from torchplace.compiler.findings import line_now
+from torchplace.errors import Unexpected
 
 _MOST = 30
 """Times that a trace begins anew."""
@@ -74,10 +75,24 @@ def was_late(tx: Any, symbol: sympy.Symbol, *, alike: bool = False) -> None:
 
 
 def begin_anew(tx: Any) -> None:
-    """Let the trace begin anew at once, if it was late to know a number."""
+    """Let the trace begin anew at once, if it was late to know a number, or end, where the call is not as expected.
+
+    Raises:
+        BackendCompilerFailed: of `unexpected`: Dynamo hands it on as it is.
+    """
+    error = getattr(tx.speculation_log, "unexpected", None)
+    if error is not None:
+        raise BackendCompilerFailed(begin_anew, error, None)
     if getattr(tx.speculation_log, "is_late", False):
         tx.speculation_log.is_late = False
         raise UnspecializeRestartAnalysis(restart_reason="a number was found late")
+
+
+def end_trace(tx: Any, error: Unexpected) -> NoReturn:
+    """Let the trace end: no graph is made of this call. What Dynamo tries in its midst may swallow that for a while."""
+    tx.speculation_log.unexpected = error
+    begin_anew(tx)
+    raise error
 
 
 def _wanted(tx: Any) -> set[str]:

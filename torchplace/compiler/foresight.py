@@ -22,6 +22,10 @@ MOST = 8
 """Values of a line for which graphs are captured, before it is captured for all of them, with a graph break."""
 MOST_EXPECTED = 4
 """The same, of values that are expected: a call that tries a graph in vain has run it up to there."""
+MOST_UNEXPECTED = 4
+"""Calls for which no graph is there, before nothing is expected any more if these are more than a quarter of all."""
+_CALLS = 100
+"""Calls after which there may be one graph more: what is expected may change for good, as a model learns."""
 
 
 @dataclass
@@ -34,7 +38,9 @@ class Foresight:
         varied: lines where too much was found.
         may_expect: says whether a call could begin anew, whose graph does not find what it expects.
         expects: whether a graph expects something.
-        gave_up: whether no graph may any more: there is too much else to be found.
+        gave_up: whether no graph may any more: calls come to too much else.
+        calls: how many have come to their end.
+        unexpected: how many no graph was there for.
     """
 
     captures: MutableMapping[Any, Findings] = field(default_factory=WeakKeyDictionary)
@@ -43,15 +49,27 @@ class Foresight:
     may_expect: Callable[[], bool] = lambda: False
     expects: bool = False
     gave_up: bool = False
+    calls: int = 0
+    unexpected: int = 0
+
+    @property
+    def most(self) -> int:
+        """Graphs that expect different things at one line."""
+        return MOST_EXPECTED + self.calls // _CALLS
+
+    def count_unexpected(self) -> None:
+        """Count a call for which no graph is there; expect nothing any more, if these are too many."""
+        self.unexpected += 1
+        self.gave_up = self.unexpected >= MOST_UNEXPECTED and self.unexpected * 4 > self.calls
 
     def remember(self, finding: Finding) -> bool:
         """Note what was found, and guard it; False where other captures have found too much else at that line."""
         findings = self.captures.setdefault(TracingContext.get(), Findings(self._guard))
         now, seen = (*findings.at(finding.line), finding.value), self.seen[finding.line]
-        most = MOST if finding.read else MOST_EXPECTED
+        most = MOST if finding.read else self.most
         if len(seen) >= most and not any(known[: len(now)] == now for known in seen):
-            self.gave_up = self.gave_up or finding.read is None
-            self.varied.add(finding.line)
+            if finding.read is not None:
+                self.varied.add(finding.line)
             return False
         self.expects = self.expects or finding.read is None
         findings.found.append(finding)

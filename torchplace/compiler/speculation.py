@@ -19,14 +19,15 @@ import sympy
 import torch
 from sympy.core.relational import Relational
 from torch import Tensor, fx
-from torch._dynamo.exc import UnspecializeRestartAnalysis
 from torch.fx.experimental.symbolic_shapes import CallMethodKey, ConvertIntKey
 from torch.utils import _pytree as pytree
 
+from torchplace.compiler.early import end_trace
 from torchplace.compiler.findings import line_now
 from torchplace.compiler.foresight import calls_of, may_expect, remembered
 from torchplace.compiler.formulas import binding_of
 from torchplace.compiler.replay import Replay
+from torchplace.errors import Unexpected
 
 SAYS = "torchplace expects"
 """What the message of a check begins with."""
@@ -118,9 +119,9 @@ def _expected(tx: Any, node: fx.Node, read: Callable[[Any], Any]) -> Any:
         except Exception:  # an op that cannot run by itself, a tensor without values
             return None
     if any(other != found[0] for other in found[1:]):
-        return None
-    if not remembered(line_now(), None, found[0]):  # nothing is expected from now on, so not in this graph either
-        raise UnspecializeRestartAnalysis(restart_reason="too much else was found where something was expected")
+        end_trace(tx, Unexpected(f"{line_now()} comes to other values in one micro-batch than in another"))
+    if not remembered(line_now(), None, found[0]):
+        end_trace(tx, Unexpected(f"{line_now()} comes to what no graph expects, and there are enough"))
     return found[0]
 
 

@@ -82,8 +82,8 @@ class Plan:
         rest: plans of the model's other graphs, where it has graph breaks.
         broken: where its graph ends before the call does, and why: a graph break. "" where it does not.
         holds: what sizes of its inputs it is for, where they may change: `x[0] from 2 to 64`. Others are planned anew.
-        found: what lines of the model have found that look at integers: `models/net.py:7 finds True`. Calls in which
-            they find something else are planned anew.
+        found: what lines of the model have found that look at values: `models/net.py:7 finds True`, of integers that a
+            call is given; `models/net.py:9 expects 3`, of what the model computes. Other calls are planned anew.
         split: module -> devices of its forward ops, where they are not all on the one that `device_map()` has for the
             module: what a map of modules cannot say.
         example: the call that it was made of, which it keeps alive; None when loaded from a file.

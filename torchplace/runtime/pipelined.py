@@ -14,7 +14,7 @@ from torch import nn
 from torchplace.compiler.compiled import is_of_model
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss
-from torchplace.errors import CaptureError, OptionError
+from torchplace.errors import CaptureError, OptionError, Unexpected
 from torchplace.placement.pipelining import AUTO
 from torchplace.placement.timeline import Timeline
 from torchplace.runtime.accelerator import own_device
@@ -86,6 +86,7 @@ class Step:
         self._fullgraph = fullgraph
         self._apart = Apart(self._subject)
         self._failures = 0
+        self._warned = {False: False, True: False}  # of what is so in all steps; of what is so in some
         self._ran: Sequence[Executable] = ()
         if isinstance(model, nn.Module):
             session.model = weakref.ref(model)
@@ -185,20 +186,21 @@ class Step:
 
         It is tried twice: models that make something in their first call are one graph from then on.
         """
-        if self._failures < _TRIES:
-            try:
-                for row in rows:
-                    self.whole.run(row)
-            except CaptureError as error:
-                if self.whole.ran:
-                    raise
-                self._run_apart(rows[0], error)
-            else:
-                return
-            rows = rows[1:]
+        apart = self._failures >= _TRIES
         for row in rows:
-            self._apart.run(row)
-        self._ran = [part for placed in self.session.placed for part in placed.parts]
+            if apart:
+                self._apart.run(row)
+                continue
+            try:
+                self.whole.run(row)
+            except CaptureError as error:
+                rare = isinstance(error, Unexpected)
+                if self.whole.ran and not rare:
+                    raise
+                self._run_apart(row, error)
+                apart = not rare
+        if len(self.whole.ran) < len(rows):
+            self._ran = [part for placed in self.session.placed for part in placed.parts]
 
     def _run_apart(self, row: Row, error: CaptureError) -> None:
         """Run a row in parts, which has failed to be one graph.
@@ -207,16 +209,19 @@ class Step:
             CaptureError: it must be one graph, as on several ranks, which run one program; or capture did not fail for
                 what the model does, or eager fails as well.
         """
-        if self._fullgraph or not is_of_model(error) or not self.session.alone:
+        rare = isinstance(error, Unexpected)
+        if self._fullgraph or not (rare or is_of_model(error)) or not self.session.alone:
             raise error
         try:
             self._apart.run(row)
         except Exception as wrong:
             raise error from wrong
-        self._failures += 1
-        if self._failures == 1:
+        self._failures += not rare
+        if not self._warned[rare]:
+            self._warned[rare] = True
+            what = "a step" if rare else "the step"
             warnings.warn(
-                f"the step of {self._subject.name!r} is not pipelined, for it is no single graph: its micro-batches "
+                f"{what} of {self._subject.name!r} is not pipelined, for it is no single graph: its micro-batches "
                 f"run one after the other, and what of the model can be captured runs placed; {error}",
                 stacklevel=4,
             )
