@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler import strays
 from torchplace.compiler.dynamo import call_of
+from torchplace.compiler.failures import is_of_model, raising_ours
 from torchplace.compiler.findings import Outcomes
 from torchplace.compiler.foresight import tried_in_vain
 from torchplace.compiler.misspeculation import Misspeculation
 from torchplace.compiler.settings import Settings
 from torchplace.compiler.strays import Restart
-from torchplace.errors import CaptureError, TorchplaceError, Unexpected
-
-_FAILURES = (TorchDynamoException, GuardOnDataDependentSymNode)
-"""What Dynamo raises where it cannot capture."""
+from torchplace.errors import CaptureError, Unexpected
 
 _RECOMPILES = 256
 """How often a function may be captured. Where a graph breaks in every layer, all layers share the code of one."""
@@ -106,7 +101,7 @@ class _Compiled:
     @property
     def _may_restart(self) -> bool:
         foresight = self.settings.foresight
-        return self.settings.broken or not self._went_well or (foresight is not None and foresight.expects)
+        return self.settings.broken or not self._went_well or (foresight is not None and foresight.expects > 0)
 
     def _note(self, failed: Misspeculation, vain: dict[Outcomes, Misspeculation]) -> None:
         """Note a graph that was tried in vain. If the next one would expect the same, it is not for what it expects.
@@ -172,20 +167,26 @@ class _Compiled:
     def _captured(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it; each size is captured by itself from now on, where some op takes no symbols for sizes.
 
-        Branches on values break the graph from now on, where what `torch.cond` makes of them cannot be captured.
+        Branches on values break the graph from now on, where neither what `torch.cond` makes of them can be captured,
+        nor what comes of it if they are expected to go one way.
         """
-        choices, captures = self.settings.choices, self._captures
+        choices, foresight, captures = self.settings.choices, self.settings.foresight, self._captures
+        expects = 0 if foresight is None else foresight.expects
         try:
-            return _raising_ours(self._compiled, self._name, args, kwargs)
+            return raising_ours(self._compiled, self._name, args, kwargs)
         except CaptureError as error:
-            if is_of_model(error) and choices.wanted and choices.made and captures == self._captures:
+            anew = is_of_model(error) and captures == self._captures
+            if anew and choices.wanted and choices.made:
                 choices.wanted, self._compiled = False, self._made(self._options)
+                return self._captured(args, kwargs)
+            if anew and foresight is not None and foresight.expects > expects and not foresight.gave_up:
+                foresight.gave_up = True
                 return self._captured(args, kwargs)
             if not is_of_model(error) or not self._went_well or self._options.get("dynamic") is not None:
                 raise
         fixed = {**self._options, "dynamic": False}
         static = self._made(fixed)
-        result = _raising_ours(static, self._name, args, kwargs)
+        result = raising_ours(static, self._name, args, kwargs)
         self._compiled, self._options = static, fixed
         return result
 
@@ -195,46 +196,7 @@ class _Compiled:
         return made
 
 
-def is_of_model(error: CaptureError) -> bool:
-    """Whether it is something in the model that Dynamo could not capture, which eager may well do."""
-    return isinstance(error.__cause__, _FAILURES)
-
-
 def _kind_of_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """What calls have in common whose captures do: whether there are gradients, and what the tensors are."""
     tensors = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, torch.Tensor)]
     return torch.is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors)
-
-
-def _raising_ours(compiled: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call what is compiled; our errors are raised as they are, and Dynamo's as `CaptureError`."""
-    try:
-        return compiled(*args, **kwargs)
-    except _FAILURES as error:
-        inner = getattr(error, "inner_exception", None)
-        if isinstance(inner, TorchplaceError):
-            raise inner from None
-        raise CaptureError(f"cannot capture {name!r}: {explain(error)}") from error
-
-
-_FAKE_CALL = re.compile(
-    r"fake tensors: call_\w+ (?:<(?:built-in )?(?:function|method) )?(?P<name>[\w.]+).*?\(\*\((?P<given>.*?)\): "
-    r"got (?P<kind>\w+)\((?P<quote>['\"])(?P<text>.*?)(?P=quote)\)",
-    re.DOTALL,
-)
-"""How Dynamo says what an op has raised when it was tried on the sizes that it would get."""
-
-
-def explain(error: Exception) -> str:
-    """What Dynamo says of a failed capture, in a line: what, why, what was raised, and the user's line if known."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if lines and lines[0].startswith("backend=") and lines[0].endswith("raised:"):  # it was ours that did
-        lines = lines[1:]
-    said = lines[:1] or [type(error).__name__]
-    for start in ("Explanation: ", "Developer debug context: raised exception "):
-        said += [line.removeprefix(start) for line in lines if line.startswith(start)][:1]
-    if call := _FAKE_CALL.search(str(error)):
-        sizes = ", ".join(re.findall(r"size=(\([^)]*\))", call["given"]))
-        said = [f"{call['name']} of tensors of sizes {sizes}", call["kind"], call["text"]]
-    where = [f" ({line})" for line in lines if line.startswith("File ")]
-    return ": ".join(said) + "".join(where[-1:])

@@ -37,7 +37,7 @@ class Foresight:
         seen: line of the model -> what was found there, in each capture that has come to its end.
         varied: lines where too much was found.
         may_expect: says whether a call could begin anew, whose graph does not find what it expects.
-        expects: whether a graph expects something.
+        expects: how often something was expected.
         gave_up: whether no graph may any more: calls come to too much else.
         calls: how many have come to their end.
         unexpected: how many no graph was there for.
@@ -47,7 +47,7 @@ class Foresight:
     seen: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
     varied: set[str] = field(default_factory=set)
     may_expect: Callable[[], bool] = lambda: False
-    expects: bool = False
+    expects: int = 0
     gave_up: bool = False
     calls: int = 0
     unexpected: int = 0
@@ -71,7 +71,7 @@ class Foresight:
             if finding.read is not None:
                 self.varied.add(finding.line)
             return False
-        self.expects = self.expects or finding.read is None
+        self.expects += finding.read is None
         findings.found.append(finding)
         install_guard(findings.guard)  # again: what Dynamo has tried, and given up, may have taken it along
         return True

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, SupportsIndex
 import torch
 from torch import nn
 
-from torchplace.compiler.compiled import is_of_model
+from torchplace.compiler.failures import is_of_model
 from torchplace.compiler.homes import set_home
 from torchplace.compiler.joint import Loss
 from torchplace.errors import CaptureError, OptionError, Unexpected
