@@ -111,6 +111,18 @@ def assert_as_eager(placed: nn.Module, eager: nn.Module, x: Tensor) -> None:
     torch.testing.assert_close(placed.calls, eager.calls)
 
 
+def assert_step_as_eager(step: Any, eager: nn.Module, x: Tensor) -> None:
+    """Loss and gradients, of two micro-batches of three rows."""
+    y = torch.ones(6, 4)
+    loss = step(x, y)
+    expected = [F.mse_loss(eager(x[s]), y[s]) / 2 for s in (slice(0, 3), slice(3, 6))]
+    for part in expected:
+        part.backward()
+    torch.testing.assert_close(loss, sum(expected).detach())
+    for mine, theirs in zip(step.model.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
 def pair(way: Way, **options: Any) -> tuple[nn.Module, nn.Module]:
     eager = Mixture(way)
     return tp.compile(copy.deepcopy(eager), topology="local:2", solver="random", **options), eager
@@ -241,14 +253,7 @@ def test_a_step_begins_anew(kept: bool) -> None:
         for net in (model, eager):
             if not kept:
                 net.zero_grad()
-        x, y = rows(torch.cat([first, first])), torch.ones(6, 4)
-        loss = step(x, y)
-        expected = [F.mse_loss(eager(x[s]), y[s]) / 2 for s in (slice(0, 3), slice(3, 6))]
-        for part in expected:
-            part.backward()
-        torch.testing.assert_close(loss, sum(expected).detach())
-        for mine, theirs in zip(model.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, theirs.grad)
+        assert_step_as_eager(step, eager, rows(torch.cat([first, first])))
         torch.testing.assert_close(model.calls, eager.calls)
     assert len(step.whole.placed) == 2
 
@@ -274,15 +279,7 @@ def test_a_step_whose_micro_batches_differ_is_not_pipelined_and_others_are() -> 
     step = tp.compile(model, loss_fn=F.mse_loss, microbatches=2, topology="local:2", solver="random")
 
     def held(*first: Tensor) -> None:
-        x = torch.cat([rows(one) for one in first])
-        y = torch.ones(len(x), 4)
-        loss = step(x, y)
-        expected = [F.mse_loss(eager(x[s]), y[s]) / 2 for s in (slice(0, 3), slice(3, 6))]
-        for part in expected:
-            part.backward()
-        torch.testing.assert_close(loss, sum(expected).detach())
-        for mine, theirs in zip(model.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, theirs.grad)
+        assert_step_as_eager(step, eager, torch.cat([rows(one) for one in first]))
 
     held(INPUTS[0], INPUTS[1])
     with pytest.warns(UserWarning, match=r"a step of .* not pipelined.*in one micro-batch than in another"):

@@ -100,11 +100,8 @@ class Capturer:
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
-        require_new()
         session = _Session(self, module, inputs)
-        with nothing_expected():
-            compiled = session.compile()
-        runner = speculating(leave_out_unreached(compiled, session.reaches), session.mutated)
+        runner = speculating(leave_out_unreached(session.compile(), session.reaches), session.mutated)
         session.forget_inputs()
         return session.hand_out_shapes if self.dry else unless_elsewhere(runner)
 
@@ -133,14 +130,16 @@ class _Session:
         self.around = device_around()
 
     def compile(self) -> Callable[..., Any]:
-        runner = dynamo.compile_with_aot(
-            self.module,
-            self.inputs,
-            partition=self._partition,
-            forward=lambda _: self.runners[0],
-            backward=lambda _: self.runners[1],
-            inference=self._inference,
-        )
+        require_new()
+        with nothing_expected():  # Dynamo's graph is made: no check can be added to it
+            runner = dynamo.compile_with_aot(
+                self.module,
+                self.inputs,
+                partition=self._partition,
+                forward=lambda _: self.runners[0],
+                backward=lambda _: self.runners[1],
+                inference=self._inference,
+            )
         self.capturer.captures += 1
         return runner
 

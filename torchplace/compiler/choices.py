@@ -73,9 +73,8 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
         inst: the jump.
         jumps_if: the truth of the value for which it is taken.
     """
-    failed = _failed(tx) if may_expect() else set()
-    place = tx.f_code, inst.offset
-    ways = ways_of(tx, inst) if _local.choices.wanted and place not in failed else None
+    failed, place = _failed(tx) if may_expect() else None, (tx.f_code, inst.offset)
+    ways = ways_of(tx, inst) if _local.choices.wanted and not (failed and place in failed) else None
     if ways is None:
         return False
     speculation = tx.speculate()
@@ -90,7 +89,7 @@ def choose(tx: Any, inst: Instruction, jumps_if: bool) -> bool:
         counters.clear()
         counters.update(before[0])
         del graph_break_reasons[before[1] :]
-        if may_expect():
+        if failed is not None:
             failed.add(place)
             raise UnspecializeRestartAnalysis(restart_reason="a branch cannot be traced as a choice") from error
         speculation.fail_and_restart_analysis(tx.error_on_graph_break)
@@ -103,11 +102,8 @@ def _failed(tx: Any) -> set[tuple[CodeType, int | None]]:
 
     To find that out, a trace begins anew. Dynamo keeps its log over all traces of a frame.
     """
-    log = tx.speculation_log
-    if not hasattr(log, "no_choices"):
-        log.no_choices = set()
-    found: set[tuple[CodeType, int | None]] = log.no_choices
-    return found
+    failed: set[tuple[CodeType, int | None]] = vars(tx.speculation_log).setdefault("no_choices", set())
+    return failed
 
 
 def _choose(tx: Any, ways: Ways, jumps_if: bool) -> None:

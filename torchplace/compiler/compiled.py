@@ -15,6 +15,7 @@ from torchplace.compiler.findings import Outcomes
 from torchplace.compiler.foresight import tried_in_vain
 from torchplace.compiler.misspeculation import Misspeculation
 from torchplace.compiler.settings import Settings
+from torchplace.compiler.speculation import no_graph_for
 from torchplace.compiler.strays import Restart
 from torchplace.errors import CaptureError, Unexpected
 
@@ -39,8 +40,7 @@ def compile_function(
         speculative: those that cannot be are expected to be the same in others (`speculation`).
         options: of `torch.compile`.
     """
-    compiled = _Compiled(function, backend, options, foreseen)
-    compiled.settings.speculates = speculative
+    compiled = _Compiled(function, backend, options, foreseen=foreseen, speculative=speculative)
     return lambda *args, **kwargs: compiled(args, kwargs)
 
 
@@ -53,7 +53,7 @@ class _Compiled:
     """A function, compiled as often as it has to be."""
 
     def __init__(
-        self, function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any], foreseen: bool
+        self, function: Callable[..., Any], backend: Callable[..., Any], options: Mapping[str, Any], **lookups: bool
     ) -> None:
         self._function, self._backend, self._options = function, backend, options
         self._name = getattr(backend, "name", "")
@@ -61,7 +61,7 @@ class _Compiled:
         self._went_well = False  # whether a call did
         whole = options.get("fullgraph") or not hasattr(backend, "left")  # then what cannot be captured is an error
         told: Any = None if whole else backend
-        self.settings = Settings(told, foreseen=foreseen)
+        self._settings = Settings(told, **lookups)
         self._may_be_left = not whole and not getattr(backend, "dry", False)
         self._left: set[Any] = set()  # calls of which nothing could be captured
 
@@ -71,9 +71,9 @@ class _Compiled:
         except Unexpected as error:
             result = self._unexpected(args, kwargs, error)
         self._went_well = True
-        if self.settings.foresight is not None:
-            self.settings.foresight.calls += 1
-        self.settings.tell()
+        if self._settings.foresight is not None:
+            self._settings.foresight.calls += 1
+        self._settings.tell()
         return result
 
     def _tried(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -84,7 +84,7 @@ class _Compiled:
         """
         vain: dict[Outcomes, Misspeculation] = {}
         while True:
-            before, drawn = self.settings.begin(), torch.get_rng_state() if self._may_restart else None
+            before, drawn = self._settings.begin(), torch.get_rng_state() if self._may_restart else None
             try:
                 with tried_in_vain(vain):
                     return self._call(args, kwargs)
@@ -96,12 +96,12 @@ class _Compiled:
                 if isinstance(error, Misspeculation):
                     self._note(error, vain)
             finally:
-                self.settings.end(before)
+                self._settings.end(before)
 
     @property
     def _may_restart(self) -> bool:
-        foresight = self.settings.foresight
-        return self.settings.broken or not self._went_well or (foresight is not None and foresight.expects > 0)
+        foresight = self._settings.foresight
+        return self._settings.broken or not self._went_well or (foresight is not None and foresight.expects > 0)
 
     def _note(self, failed: Misspeculation, vain: dict[Outcomes, Misspeculation]) -> None:
         """Note a graph that was tried in vain. If the next one would expect the same, it is not for what it expects.
@@ -112,7 +112,7 @@ class _Compiled:
         Raises:
             Unexpected: as many as there may be were tried.
         """
-        foresight = self.settings.foresight
+        foresight = self._settings.foresight
         assert foresight is not None
         first = vain.setdefault(failed.outcomes, failed)
         if first is not failed:
@@ -120,44 +120,48 @@ class _Compiled:
                 raise first.__cause__ or first
             foresight.gave_up = True
         elif len(vain) >= foresight.most and first.was_checked:
-            raise Unexpected(f"{failed.outcomes[0][0]} comes to what no graph expects, and there are enough")
+            raise no_graph_for(failed.outcomes[0][0])
 
     def _unexpected(self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Unexpected) -> Any:
         """A call for which there is no graph, as it is; what plans have moved comes back for that."""
-        foresight = self.settings.foresight
+        foresight = self._settings.foresight
         assert foresight is not None
         foresight.count_unexpected()
         if foresight.gave_up:
             return self._tried(args, kwargs)
         if not self._may_be_left:
             raise error
-        self._backend.left.add(f"calls like one in which {error}")  # type: ignore[attr-defined]
-        before = self.settings.begin()
+        self._tell_left(f"calls like one in which {error}")
+        before = self._settings.begin()
         try:
             strays.begin()
             return self._function(*args, **kwargs)
         finally:
-            self.settings.end(before)
+            self._settings.end(before)
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call it, compiled; as it is, with a warning, where capture fails and eager does not."""
         if self._left and _kind_of_call(args, kwargs) in self._left:
             return self._function(*args, **kwargs)
-        broken, captures = self.settings.broken, self._captures
+        broken, captures = self._settings.broken, self._captures
         try:
             return self._captured(args, kwargs)
         except CaptureError as error:
             begun = broken or captures != self._captures  # a part of the call may have been done
             if begun or not is_of_model(error) or not self._may_be_left:
                 raise
-            self.settings.broken = broken  # what has failed was no break
+            self._settings.broken = broken  # what has failed was no break
             try:
                 result = self._function(*args, **kwargs)
             except Exception as wrong:
                 raise error from wrong
-            self._backend.left.add(str(error))  # type: ignore[attr-defined]
+            self._tell_left(str(error))
             self._left.add(_kind_of_call(args, kwargs))
             return result
+
+    def _tell_left(self, reason: str) -> None:
+        if self._settings.backend is not None:
+            self._settings.backend.left.add(reason)
 
     @property
     def _captures(self) -> int:
@@ -170,7 +174,7 @@ class _Compiled:
         Branches on values break the graph from now on, where neither what `torch.cond` makes of them can be captured,
         nor what comes of it if they are expected to go one way.
         """
-        choices, foresight, captures = self.settings.choices, self.settings.foresight, self._captures
+        choices, foresight, captures = self._settings.choices, self._settings.foresight, self._captures
         expects = 0 if foresight is None else foresight.expects
         try:
             return raising_ours(self._compiled, self._name, args, kwargs)

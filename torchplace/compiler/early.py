@@ -41,8 +41,8 @@ def known_early(find: Callable[[Any, sympy.Symbol], None]) -> Iterator[None]:
         set_example_value(node, value)
         tx = getattr(tls, "current_tx", None)
         for symbol in node.meta.get("unbacked_bindings", {}) if tx is not None else ():
-            _made(tx)[symbol.name] = line_now()
-            if {symbol.name, line_now()} & _wanted(tx):
+            line = _made(tx)[symbol.name] = line_now()
+            if {symbol.name, line} & _wanted(tx):
                 find(tx, symbol)
 
     def tried(node: fx.Node, tx: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,18 +97,13 @@ def end_trace(tx: Any, error: Unexpected) -> NoReturn:
 
 def _wanted(tx: Any) -> set[str]:
     """Symbols that traces of this frame were late to know, and lines that make such; Dynamo keeps its log over all."""
-    log = tx.speculation_log
-    if not hasattr(log, "late_symbols"):
-        log.late_symbols = set[str]()
-    wanted: set[str] = log.late_symbols
+    wanted: set[str] = vars(tx.speculation_log).setdefault("late_symbols", set())
     return wanted
 
 
 def _made(tx: Any) -> dict[str, str]:
     """Symbol -> the line of the model where the number was made for which it stands."""
-    if not hasattr(tx.output, "lines_of_symbols"):
-        tx.output.lines_of_symbols = dict[str, str]()
-    lines: dict[str, str] = tx.output.lines_of_symbols
+    lines: dict[str, str] = vars(tx.output).setdefault("lines_of_symbols", {})
     return lines
 
 

@@ -7,14 +7,17 @@ the graph, which checks it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch._guards import Guard, TracingContext
 
 from torchplace.compiler.formulas import Call
+
+T = TypeVar("T")
 
 Read = Callable[[Call], Any]
 Outcomes = tuple[tuple[str, Any], ...]
@@ -65,6 +68,18 @@ class Findings:
     def hold(self, calls: Sequence[Call]) -> bool:
         """Whether the same is found in calls, as far as can be said before they run."""
         return all(found.holds(call) for call in calls for found in self.found)
+
+
+def read_apart(read: Callable[[T], Any], given: Sequence[T]) -> list[Any]:
+    """What is read of each, in a thread of its own; nothing where that fails: an op, a tensor without values.
+
+    The modes, and the settings, of a thread in which Dynamo traces are those of the trace.
+    """
+    with ThreadPoolExecutor(1) as apart:
+        try:
+            return list(apart.map(read, given))
+        except Exception:
+            return []
 
 
 def line_now() -> str:

@@ -10,7 +10,6 @@ is not looked up: that would run the model in a guard, and be something else in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
@@ -23,7 +22,7 @@ from torch._dynamo.symbolic_convert import tls
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from torchplace.compiler.early import begin_anew, known_early, was_late
-from torchplace.compiler.findings import Read, line_now
+from torchplace.compiler.findings import Read, line_now, read_apart
 from torchplace.compiler.foresight import are_wanted, calls_of, remembered
 from torchplace.compiler.formulas import Formula, binding_of, formula_of, formula_of_symbol, unbacked_in
 from torchplace.compiler.speculation import expected_value
@@ -161,9 +160,4 @@ def _looked_up(tx: Any, read: Read) -> Any:
 
 def _read(tx: Any, read: Read) -> list[Any]:
     """What is read of the call that is traced, or of all that are alike; nothing where that fails."""
-    calls = calls_of(tx.f_locals, tx.f_globals)
-    with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
-        try:
-            return list(apart.map(read, calls))
-        except Exception:
-            return []
+    return read_apart(read, calls_of(tx.f_locals, tx.f_globals))

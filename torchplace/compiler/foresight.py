@@ -87,10 +87,10 @@ class Foresight:
         """A guard of Dynamo's: it holds in calls of which all the same is found, if they have not tried it in vain."""
 
         def create(builder: Any, guard: Guard) -> None:
-            names = builder.scope["G"]
+            names, expected = builder.scope["G"], findings.expected  # the trace has ended: nothing is added
 
             def holds(variables: Mapping[str, Any]) -> bool:
-                if findings.expected and (self.gave_up or is_vain(findings.expected)):
+                if expected and (self.gave_up or is_vain(expected)):
                     return False
                 try:
                     return findings.hold(calls_of(variables, names))

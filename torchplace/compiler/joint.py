@@ -13,9 +13,8 @@ from torch.utils import _pytree as pytree
 from torchplace.compiler import dynamo
 from torchplace.compiler.capture import Captured, Capturer, Handler, start_capture
 from torchplace.compiler.dry import capture_dry
-from torchplace.compiler.foresight import nothing_expected
 from torchplace.compiler.graph import Graph, Op, Value, replaced
-from torchplace.compiler.misspeculation import require_new, speculating
+from torchplace.compiler.misspeculation import speculating
 from torchplace.compiler.passes.effects import drop_tokens
 from torchplace.compiler.passes.fused_backwards import split_fused_backwards
 from torchplace.compiler.passes.loss_alone import only_the_loss
@@ -155,7 +154,6 @@ class StepCapturer(Capturer):
 
     def __call__(self, module: fx.GraphModule, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
         """Capture one graph of Dynamo's and return what runs it."""
-        require_new()
         capture = start_capture(self, module, inputs)
         found: list[Captured] = []
 
@@ -170,8 +168,7 @@ class StepCapturer(Capturer):
             return [_never_run] * len(captured.parts)
 
         capture.handler = keep
-        with nothing_expected():
-            capture.compile()
+        capture.compile()
         capture.forget_inputs()
         names = {index: called.name for index, called in capture.called.items()}
         captured = found[0]

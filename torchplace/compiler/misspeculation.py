@@ -36,8 +36,9 @@ def require_new() -> None:
     Raises:
         Misspeculation: one was.
     """
-    if is_vain(expected_now()):
-        raise Misspeculation(expected_now())
+    outcomes = expected_now()
+    if is_vain(outcomes):
+        raise Misspeculation(outcomes)
 
 
 def speculating(run: Callable[..., Any], written: Sequence[int]) -> Callable[..., Any]:

@@ -92,17 +92,19 @@ class Settings:
         backend: is told what is left out.
         broken: whether a graph has broken, so that something runs in Python between captured graphs.
         choices: whether branches on values are traced as choices, and how many were.
-        speculates: whether calls may begin anew, so that graphs may expect what cannot be looked up.
         foresight: what was found where values that follow from integers were looked up; None where none are to be.
     """
 
-    def __init__(self, backend: Backend | None, *, choices: bool = True, foreseen: bool = True) -> None:
+    def __init__(
+        self, backend: Backend | None, *, choices: bool = True, foreseen: bool = True, speculative: bool = False
+    ) -> None:
         """Prepare; nothing is set.
 
         Args:
             backend: is told what is left out; None for nobody.
             choices: branches are traced as choices.
             foreseen: values are looked up.
+            speculative: calls may begin anew, so that graphs may expect what cannot be looked up.
         """
         self.backend = backend
         self._stack = ExitStack()
@@ -111,9 +113,8 @@ class Settings:
         self.broken = False
         self.choices = Choices(choices)
         self.foresight = Foresight() if foreseen else None
-        self.speculates = False
-        if self.foresight is not None:
-            self.foresight.may_expect = lambda: self.speculates and not self._has_begun()
+        if self.foresight is not None and speculative:
+            self.foresight.may_expect = lambda: not self._has_begun()
 
     def begin(self) -> Settings | None:
         """Let them be what this thread wants; returns what it wanted before, for `end`."""

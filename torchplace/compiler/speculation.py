@@ -12,7 +12,6 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import sympy
@@ -23,7 +22,7 @@ from torch.fx.experimental.symbolic_shapes import CallMethodKey, ConvertIntKey
 from torch.utils import _pytree as pytree
 
 from torchplace.compiler.early import end_trace
-from torchplace.compiler.findings import line_now
+from torchplace.compiler.findings import line_now, read_apart
 from torchplace.compiler.foresight import calls_of, may_expect, remembered
 from torchplace.compiler.formulas import binding_of
 from torchplace.compiler.replay import Replay
@@ -112,17 +111,23 @@ def _expected(tx: Any, node: fx.Node, read: Callable[[Any], Any]) -> Any:
     tracer = tx.output.current_tracer
     if not may_expect() or node.graph is not tracer.graph or not _runs_once(tracer):
         return None
-    replays = _replays(tx, tracer)
-    with ThreadPoolExecutor(1) as apart:  # the modes, and the settings, of this thread are those of the trace
-        try:
-            found = list(apart.map(lambda replay: read(replay.result(node)), replays))
-        except Exception:  # an op that cannot run by itself, a tensor without values
-            return None
+    found = read_apart(lambda replay: read(replay.result(node)), _replays(tx, tracer))
+    if not found:
+        return None
     if any(other != found[0] for other in found[1:]):
         end_trace(tx, Unexpected(f"{line_now()} comes to other values in one micro-batch than in another"))
     if not remembered(line_now(), None, found[0]):
-        end_trace(tx, Unexpected(f"{line_now()} comes to what no graph expects, and there are enough"))
+        end_trace(tx, no_graph_for(line_now()))
     return found[0]
+
+
+def no_graph_for(line: str) -> Unexpected:
+    """Of a call for which there is no graph, though there are as many as there may be.
+
+    Args:
+        line: of the model, that comes to something else.
+    """
+    return Unexpected(f"{line} comes to what no graph expects, and there are enough")
 
 
 def _runs_once(tracer: Any) -> bool:

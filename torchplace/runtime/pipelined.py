@@ -86,7 +86,7 @@ class Step:
         self._fullgraph = fullgraph
         self._apart = Apart(self._subject)
         self._failures = 0
-        self._warned = {False: False, True: False}  # of what is so in all steps; of what is so in some
+        self._warned: set[str] = set()
         self._ran: Sequence[Executable] = ()
         if isinstance(model, nn.Module):
             session.model = weakref.ref(model)
@@ -217,9 +217,9 @@ class Step:
         except Exception as wrong:
             raise error from wrong
         self._failures += not rare
-        if not self._warned[rare]:
-            self._warned[rare] = True
-            what = "a step" if rare else "the step"
+        what = "a step" if rare else "the step"
+        if what not in self._warned:
+            self._warned.add(what)
             warnings.warn(
                 f"{what} of {self._subject.name!r} is not pipelined, for it is no single graph: its micro-batches "
                 f"run one after the other, and what of the model can be captured runs placed; {error}",

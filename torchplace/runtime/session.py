@@ -59,17 +59,13 @@ class Session:
     alone = True
 
     @property
-    def foreseen(self) -> bool:
-        """Whether values are looked up in calls: not by who has made a plan before, which is for a graph without."""
-        return self.plan is None
-
-    @property
     def lookups(self) -> dict[str, bool]:
-        """The same, and whether what cannot be looked up is expected: as options of `compile_function`.
+        """Whether values are looked up in calls, and others expected, as options of `compile_function`.
 
-        Ranks would have to begin anew together.
+        Not by who has made a plan before, which is for a graph without. Ranks would have to begin anew together.
         """
-        return {"foreseen": self.foreseen, "speculative": self.foreseen and self.alone}
+        foreseen = self.plan is None
+        return {"foreseen": foreseen, "speculative": foreseen and self.alone}
 
     def __post_init__(self) -> None:
         self.owners = Owners()
